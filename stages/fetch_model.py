@@ -1,0 +1,35 @@
+"""Fetch a causal language model to models/base/: `python -m stages.fetch_model`, or `dvc repro fetch_model`."""
+
+from stages.params import Params
+from stages.sources import fetched
+from stages.sources.checkpoint import check_checkpoint, copy_checkpoint, dequantise_gguf, select_model_files
+from stages.workspace.errors import InputError
+from stages.workspace.guard import run_stage
+from stages.workspace.outputs import output_folder, write_json
+from stages.workspace.paths import BASE_MODEL
+from stages.workspace.progress import quiet_libraries, steps
+
+
+def main(params: Params) -> None:
+    """Write config.json, safetensors, tokenizer files and source.json to models/base/."""
+    model = params.model
+    with fetched(model.source, model.sha256, "model", select_model_files) as (files, record):
+        quiet_libraries()
+        with output_folder(BASE_MODEL) as folder, steps("fetch_model", total=4) as progress:
+            try:
+                if files[0].suffix == ".gguf":
+                    dequantise_gguf(files[0], folder, progress)
+                else:
+                    progress("copying")
+                    copy_checkpoint(files, folder)
+                progress("checking")
+                check_checkpoint(folder)
+            except InputError as error:
+                raise InputError(f"model.source: {model.source!r}: {error}") from error
+            write_json(folder / "source.json", record)
+    size = sum(path.stat().st_size for path in BASE_MODEL.glob("*.safetensors"))
+    print(f"fetch_model: {model.source}: {size / 1e6:.0f} MB of weights in {BASE_MODEL}/")
+
+
+if __name__ == "__main__":
+    run_stage(main, network=True)

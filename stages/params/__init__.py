@@ -1,0 +1,64 @@
+"""params.yaml, checked whole before any stage does anything.
+
+`python -m stages.params` checks the file and says nothing, or names every fault at once and exits with status 1.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from stages.params.data import Data
+from stages.params.evaluate import Evaluate
+from stages.params.faults import describe
+from stages.params.model import Model
+from stages.params.prepare import Prepare
+from stages.params.section import Section
+from stages.params.tokenize import Tokenize
+from stages.params.train import Train
+from stages.workspace.errors import InputError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Params(Section):
+    """All of params.yaml, one attribute per section."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Annotated[int, Field(ge=1)]
+    device: Literal["cpu", "cuda", "auto"]
+    model: Model
+    data: Data
+    prepare: Prepare
+    tokenize: Tokenize
+    train: Train
+    evaluate: Evaluate
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check `path`.
+
+    Raises:
+        InputError: with one line per fault: the key, the value received and what is allowed.
+    """
+    # DVC reads and writes params.yaml with ruamel (YAML 1.2). PyYAML would read the 1e-05 that `-S` writes as a string.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; restore it with: git checkout {path}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InputError(f"{path}{line}: not valid YAML: {(error.problem or '').strip()}") from None
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(values if isinstance(values, dict) else {})
+    except ValidationError as error:
+        faults = describe(error, Params)
+        hint = "the last committed values come back with: git checkout . && dvc checkout"
+        raise InputError("\n".join([*(f"{path}: {fault}" for fault in faults), hint])) from None

@@ -1,0 +1,23 @@
+"""`data` in params.yaml: which instruction data set, its columns and the slice of it that is used."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.params.model import Sha256, Source
+from stages.params.section import Section
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+class Columns(Section):
+    instruction: Column
+    input: Column | None
+    output: Column
+
+
+class Data(Section):
+    source: Source
+    sha256: Sha256 | None
+    columns: Columns
+    split: Annotated[str, Field(min_length=1)]

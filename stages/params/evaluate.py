@@ -1,0 +1,19 @@
+"""`evaluate` in params.yaml: the rival of the tuned prompt, and the batches in which all rivals are scored."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from stages.params.section import Section
+
+
+class Evaluate(Section):
+    hard_prompt: str
+    batch_size: Annotated[int, Field(ge=1)]
+
+    @field_validator("hard_prompt")
+    @classmethod
+    def is_a_text(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("a text: the rival that the tuned prompt is measured against")
+        return text

@@ -1,0 +1,44 @@
+"""`train` in params.yaml: the tuning method and how it is optimised."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from stages.params.section import Section
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Train(Section):
+    method: Literal["prompt_tuning"]
+    num_virtual_tokens: Positive
+    init: Literal["random", "vocabulary", "text"]
+    init_text: str | None
+    optimizer: Literal["adamw", "adafactor"]
+    learning_rate: Annotated[float, Field(gt=0)] | None
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Annotated[float, Field(gt=0)] | None
+    max_steps: Positive | None
+    batch_size: Positive
+    accumulation_steps: Positive
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    evaluate_every: Positive
+    patience: Positive | None
+
+    @field_validator("init_text")
+    @classmethod
+    def stands_with_text_init(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("init") == "text" and not (text and text.strip()):
+            raise ValueError("a text where train.init is text")
+        return text
+
+    @field_validator("max_steps")
+    @classmethod
+    def is_the_only_length(cls, max_steps: int | None, info: ValidationInfo) -> int | None:
+        if "epochs" in info.data and (info.data["epochs"] is None) == (max_steps is None):
+            raise ValueError(
+                f"exactly one of train.epochs and train.max_steps, and null for the other (epochs is "
+                f"{'null' if info.data['epochs'] is None else info.data['epochs']})"
+            )
+        return max_steps

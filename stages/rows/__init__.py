@@ -1,0 +1,45 @@
+"""What a row is, from fetch_data to tokenize.
+
+A row is a conversation: `messages`, a list of {role, content}; `input`, the part of the first user turn that came from
+an Alpaca row's input (empty where there is none); `source`, the file that it came from.
+"""
+
+import hashlib
+import unicodedata
+
+import pyarrow as pa
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+RAW_SCHEMA = pa.schema([("messages", MESSAGES), ("input", pa.string()), ("source", pa.string())])
+# `example_id` is a hash of the messages; `question_id` of the question alone: rows that share it are one question.
+PREPARED_SCHEMA = pa.schema([("example_id", pa.string()), ("question_id", pa.string()), *RAW_SCHEMA])
+
+Message = dict[str, str]
+
+
+def make_row(instruction: str, input: str, output: str, source: str) -> dict:
+    """A row of `RAW_SCHEMA` from the columns of Alpaca: the input follows the instruction on a new line."""
+    input = input.strip()
+    question = f"{instruction.strip()}\n{input}" if input else instruction.strip()
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": output}]
+    return {"messages": messages, "input": input, "source": source}
+
+
+def instruction_of(question: str, input: str) -> str:
+    """The first user turn without its input."""
+    return question.removesuffix(input).rstrip() if input else question
+
+
+def clean(text: str) -> str:
+    """`text` trimmed and in Unicode's normal form C."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def question_key(question: str) -> str:
+    """What makes two questions the same: NFC, case-folded, white space collapsed."""
+    return " ".join(unicodedata.normalize("NFC", clean(question).casefold()).split())
+
+
+def short_hash(text: str) -> str:
+    """The first 16 hexadecimal digits of SHA-256: 64 bits, uniform, the same on every machine."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

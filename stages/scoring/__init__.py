@@ -1,0 +1,1 @@
+"""Held-out losses and what they show."""

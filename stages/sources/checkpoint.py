@@ -1,0 +1,106 @@
+"""A causal language model on disk: which files make one, and the one-off conversion of GGUF."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from stages.workspace.errors import InputError
+
+# Weights, configuration, tokenizer; nothing that could run code, no optimizer states or logs.
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+)
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def select_model_files(files: list[Path]) -> list[Path]:
+    """The files of `files` that make a model: one GGUF file, or safetensors with configuration and tokenizer.
+
+    Raises:
+        InputError: if they are no model, or one with pickle weights only.
+    """
+    if len(files) == 1 and files[0].suffix == ".gguf":
+        return files
+    chosen = [path for path in files if any(path.match(pattern) for pattern in FILES)]
+    names = {path.name for path in chosen}
+    if not any(name.endswith(".safetensors") for name in names):
+        if any(path.match(pattern) for path in files for pattern in PICKLES):
+            raise InputError("pickle weights only, which can run code when loaded; convert them to safetensors")
+        if any(path.suffix == ".gguf" for path in files):
+            raise InputError("name the one GGUF file that is wanted, not its folder")
+        raise InputError("not a model: no .safetensors and no .gguf file")
+    if "config.json" not in names:
+        raise InputError("not a model: no config.json")
+    if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
+        raise InputError("not a model: no tokenizer (tokenizer.json, tokenizer.model, vocab.json or vocab.txt)")
+    return chosen
+
+
+def copy_checkpoint(files: list[Path], folder: Path) -> None:
+    """Copy a safetensors checkpoint into `folder` byte for byte."""
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+
+
+def dequantise_gguf(file: Path, folder: Path, progress: Callable[[str], None]) -> None:
+    """Load a GGUF file once and save it to `folder` as safetensors in float32, with its tokenizer.
+
+    transformers would otherwise parse GGUF, which takes half a minute, at every load. float32 holds the dequantised
+    values exactly; bfloat16 would round them.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    try:
+        progress("weights")
+        model = AutoModelForCausalLM.from_pretrained(
+            **place, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+        progress("tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+    except (ValueError, OSError, KeyError, IndexError) as error:
+        raise InputError(f"not a GGUF file that transformers can read: {' '.join(str(error).split())[:300]}") from error
+    progress("saving")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Load `folder` as every later stage does.
+
+    Raises:
+        InputError: if it is not a causal language model, wants code of its own, or lacks weights.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if "auto_map" in values:
+            raise InputError("the model wants to run code of its own (auto_map in config.json), which is never done")
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise InputError(f"a {config.model_type} model, not a causal language model")
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        _, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
+    except InputError:
+        raise
+    except Exception as error:  # json, safetensors, tokenizers and transformers each have exceptions of their own
+        raise InputError(f"not a model that transformers can load: {' '.join(str(error).split())[:300]}") from error
+    # transformers would initialise what is missing at random, with a warning only.
+    if missing := sorted(info["missing_keys"]):
+        raise InputError(f"{len(missing)} weights are missing from the safetensors files, the first is {missing[0]}")

@@ -1,0 +1,70 @@
+"""Tokenize the splits to Arrow streams in data/tokenized/: `python -m stages.tokenize`, or `dvc repro tokenize`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.params import Params
+from stages.templates import IGNORED
+from stages.templates.workers import TOKENIZED_SCHEMA, EncodedBatch, encoder
+from stages.workspace.errors import InputError
+from stages.workspace.guard import run_stage
+from stages.workspace.outputs import output_folder, verified, write_json
+from stages.workspace.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
+from stages.workspace.progress import tqdm
+
+BATCH = 1000  # rows of one task and of one Arrow batch: fixed, so that the bytes don't depend on the workers
+
+
+def main(params: Params) -> None:
+    """Write train, validation and test.arrow (streams that `datasets` maps) and the token statistics."""
+    base, prepared = verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare")
+    report = {}
+    with encoder(base, params.tokenize) as encode, output_folder(TOKENIZED) as folder:
+        for split in SPLITS:
+            with pq.ParquetFile(prepared / f"{split}.parquet") as file:
+                batches = encode(batch.to_pylist() for batch in file.iter_batches(BATCH))
+                with tqdm(total=file.metadata.num_rows, desc=f"tokenize {split}", unit=" rows") as bar:
+                    report[split] = _write(folder / f"{split}.arrow", batches, bar)
+            if not report[split]["rows"]:
+                raise InputError(
+                    f"tokenize.max_length: {params.tokenize.max_length} is too small for every question of "
+                    f"{split}.parquet: the shortest takes {report[split]['shortest_dropped']} tokens, and an answer one more"
+                )
+    write_json(RESULTS / "tokenize.json", report)
+    for split, counts in report.items():
+        print(
+            f"tokenize: {split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['cut']:,} answers cut, "
+            f"{counts['dropped']:,} rows dropped (no room for a label)"
+        )
+
+
+def _write(path: Path, batches: Iterator[EncodedBatch], bar: tqdm) -> dict:
+    """Write the batches as one Arrow stream and return the split's token statistics."""
+    lengths, label_tokens, cut, dropped = [np.zeros(0, int)], 0, 0, list[int]()
+    with pa.ipc.new_stream(path, TOKENIZED_SCHEMA) as writer:
+        for batch in batches:
+            writer.write_batch(batch.rows)
+            lengths.append(np.diff(batch.rows.column("input_ids").offsets.to_numpy()))
+            label_tokens += int((batch.rows.column("labels").flatten().to_numpy() != IGNORED).sum())
+            cut += batch.cut
+            dropped += batch.dropped
+            bar.update(batch.rows.num_rows + len(batch.dropped))
+    length = np.concatenate(lengths)
+    percentiles = {p: int(np.percentile(length, p, method="higher")) for p in (5, 50, 95, 99)} if len(length) else {}
+    return {
+        "rows": len(length),
+        "tokens": int(length.sum()),
+        "label_tokens": label_tokens,
+        "length": {**{f"p{p}": value for p, value in percentiles.items()}, "max": int(length.max(initial=0))},
+        "cut": cut,
+        "dropped": len(dropped),
+        **({"shortest_dropped": min(dropped)} if dropped else {}),
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,54 @@
+"""Tune a soft prompt in front of the frozen model: `python -m stages.train`, or `dvc repro train`."""
+
+import shutil
+
+from stages.params import Params
+from stages.workspace.guard import run_stage
+from stages.workspace.outputs import output_folder, verified
+from stages.workspace.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
+from stages.workspace.progress import quiet_libraries
+
+CHECKPOINTS = ADAPTER.with_name(".checkpoints.partial")
+
+
+def main(params: Params) -> None:
+    """Write the prompt with the lowest validation loss to models/adapter/ (PEFT's format), its curves to results/train/."""
+    base, tokenized = verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
+    from datasets import Dataset
+    from dvclive import Live
+    from transformers import AutoTokenizer
+
+    from stages.tuning.base import check_context, load_base_model
+    from stages.tuning.card import model_card
+    from stages.tuning.initialise import new_soft_prompt
+    from stages.tuning.training import make_trainer
+
+    quiet_libraries()
+    rows, validation = (
+        Dataset.from_file(str(tokenized / f"{split}.arrow")).select_columns(["input_ids", "labels"])
+        for split in ("train", "validation")
+    )
+    base_model = load_base_model(base, params)
+    longest = max(len(row["input_ids"]) for part in (rows, validation) for row in part)
+    check_context(base_model, params.train.num_virtual_tokens, longest, "train.num_virtual_tokens: a soft prompt")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
+    try:
+        with (
+            output_folder(ADAPTER) as folder,
+            Live(str(RESULTS / "train"), save_dvc_exp=False, dvcyaml=None) as live,
+        ):
+            trainer = make_trainer(model, rows, validation, params, CHECKPOINTS, live)
+            trainer.train()
+            best = trainer.state.best_global_step, trainer.state.best_metric
+            live.summary["best"] = {"step": best[0], "validation_loss": best[1]}
+            live.make_summary()
+            model.save_pretrained(str(folder))
+            (folder / "README.md").write_text(model_card(params, best[1], best[0]), encoding="utf-8")
+    finally:
+        shutil.rmtree(CHECKPOINTS, ignore_errors=True)
+    print(f"train: {params.train.num_virtual_tokens} virtual tokens; best at step {best[0]}: validation loss {best[1]:.4f}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

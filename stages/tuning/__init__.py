@@ -1,0 +1,1 @@
+"""Soft-prompt tuning: the frozen base model, the methods, and the training loop."""

@@ -1,0 +1,99 @@
+"""The training loop: transformers' `Trainer`, with the validation loss and the checks that it lacks."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+
+from stages.params import Params
+from stages.scoring.batches import collate
+from stages.scoring.losses import row_losses
+from stages.tuning.callbacks import LiveCallback, ProgressCallback
+from stages.tuning.methods import learning_rate
+from stages.workspace.errors import InputError
+
+if TYPE_CHECKING:
+    from dvclive import Live
+    from peft import PeftModel
+
+OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
+
+
+class PromptTrainer(Trainer):
+    """`Trainer` whose `eval_loss` is weighted by token, and that stops where the loss is no number."""
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Loss per label token over the whole validation split; `Trainer`'s own moves with the batch size."""
+        losses, tokens = row_losses(self.model, list(self.eval_dataset), self.args.eval_batch_size, "validation")
+        metrics = {f"{metric_key_prefix}_loss": float(losses.sum() / tokens.sum())}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """A step of `Trainer`.
+
+        Raises:
+            InputError: if its loss is not finite.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if not math.isfinite(loss.item()):
+            raise InputError(
+                f"train: the loss of step {self.state.global_step + 1} is {loss.item()}; lower train.learning_rate "
+                f"(now {self.args.learning_rate:g}), or set train.clip_norm"
+            )
+        return loss
+
+
+def make_trainer(
+    model: "PeftModel", train_rows: Dataset, validation_rows: Dataset, params: Params, checkpoints: Path, live: "Live"
+) -> PromptTrainer:
+    """A trainer that ends with the best prompt loaded into `model`; it keeps the best so far in `checkpoints`."""
+    train = params.train
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        use_cpu=model.device.type == "cpu",
+        seed=params.seed,
+        optim=OPTIMIZERS[train.optimizer],
+        # Adafactor's own relative steps would override the learning rate.
+        optim_args="scale_parameter=False,relative_step=False" if train.optimizer == "adafactor" else None,
+        learning_rate=learning_rate(train),
+        weight_decay=0.0,
+        lr_scheduler_type="constant_with_warmup" if train.schedule == "constant" else train.schedule,
+        warmup_steps=train.warmup_ratio,
+        num_train_epochs=train.epochs or 0,
+        max_steps=train.max_steps or -1,
+        per_device_train_batch_size=train.batch_size,
+        per_device_eval_batch_size=train.batch_size,
+        gradient_accumulation_steps=train.accumulation_steps,
+        max_grad_norm=train.clip_norm or 0.0,
+        eval_strategy="steps",
+        eval_steps=train.evaluate_every,
+        eval_on_start=True,
+        save_strategy="best",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        dataloader_pin_memory=model.device.type == "cuda",
+        disable_tqdm=True,
+        report_to="none",
+    )
+    trainer = PromptTrainer(
+        model=model,
+        args=arguments,
+        data_collator=collate,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        callbacks=[LiveCallback(live), ProgressCallback()],
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints every log; ProgressCallback shows them
+    if train.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(train.patience))
+    return trainer

@@ -1,0 +1,56 @@
+"""What stands around every stage: params checked first, one clear line for bad input, no orphan when DVC is killed."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+from stages.params import Params, load_params
+from stages.workspace.errors import InputError
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+PR_SET_PDEATHSIG = 1
+
+
+def run_stage(stage: Callable[[Params], None], *, network: bool = False) -> None:
+    """Run `stage` on the checked params.yaml.
+
+    `network`: whether the stage may reach a hub; the others read local files only, and telemetry stays off.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not network:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    # Rust's tokenizers and a process pool share the cores; a forked child must not inherit its threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with exit_on_input_error():
+        die_with_parent()
+        stage(load_params())
+
+
+@contextlib.contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """Turn `InputError`, a full disk and Ctrl-C into one line on stderr and exit status 1."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing half written was kept; run the same command again")
+    except Exception as error:
+        # safetensors, Arrow and torch each wrap the operating system's error in a class of their own.
+        if getattr(error, "errno", None) in NO_SPACE or "No space left on device" in str(error):
+            where = getattr(error, "filename", None)
+            sys.exit(
+                f"error: the disk is full{f' (writing {where})' if where else ''}; nothing half written was kept: "
+                "free some space and run the same command again"
+            )
+        raise
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when DVC is killed, so that no orphan goes on writing (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

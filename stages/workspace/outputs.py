@@ -1,0 +1,84 @@
+"""Outputs that appear whole or not at all, and that are verified before they are used.
+
+Each output folder ends with `SHA256SUMS` (the format of `sha256sum -c`). DVC trusts what lies read-only in its cache, so
+a damaged object is noticed here or nowhere.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stages.workspace.errors import InputError
+
+MANIFEST = "SHA256SUMS"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def output_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `final`; write its manifest and rename it to `final` if the block succeeds."""
+    partial = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left behind by a run that was killed
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        files = sorted(path for path in partial.rglob("*") if path.is_file())
+        lines = [f"{sha256_of(path)}  {path.relative_to(partial).as_posix()}\n" for path in files]
+        (partial / MANIFEST).write_text("".join(lines), encoding="utf-8")
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def output_file(final: Path) -> Iterator[Path]:
+    """Yield a path beside `final` to write to; rename it to `final` if the block succeeds."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, final)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(final: Path, value: dict[str, Any]) -> None:
+    """Write `value` as JSON, keys in the order given, whole or not at all."""
+    with output_file(final) as path:
+        path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def faults_in(folder: Path) -> list[str]:
+    """What differs between `folder` and its manifest, one line per file; empty if nothing does."""
+    faults = []
+    for line in (folder / MANIFEST).read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        if not (folder / name).is_file():
+            faults.append(f"{folder / name} is missing")
+        elif sha256_of(folder / name) != digest:
+            faults.append(f"{folder / name} is damaged (its SHA-256 is not the one in {folder / MANIFEST})")
+    return faults
+
+
+def verified(folder: Path, stage: str) -> Path:
+    """`folder`, whose every file matches its manifest.
+
+    Raises:
+        InputError: if the folder is missing (names the command that makes it) or damaged (names the one that repairs it).
+    """
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder} is missing or incomplete; make it with: dvc repro {stage}")
+    if faults := faults_in(folder):
+        raise InputError("\n".join([*faults, "repair the workspace and DVC's cache with: make repair"]))
+    return folder
