@@ -1,4 +1,4 @@
-"""Score bare model, hard prompt and tuned prompt on the test split: `python -m stages.evaluate`, or `dvc repro evaluate`."""
+"""Score bare model, hard and tuned prompt on the test split: `python -m stages.evaluate`, or `dvc repro evaluate`."""
 
 import pandas as pd
 
@@ -26,9 +26,13 @@ def main(params: Params) -> None:
     test = Dataset.from_file(str(tokenized / "test.arrow"))
     rows = list(test.select_columns(["input_ids", "labels"]))
     model = load_base_model(base, params)
-    hard_prompt = AutoTokenizer.from_pretrained(base)(params.evaluate.hard_prompt, add_special_tokens=False)["input_ids"]
+    hard_prompt = AutoTokenizer.from_pretrained(base)(params.evaluate.hard_prompt, add_special_tokens=False)[
+        "input_ids"
+    ]
     if not hard_prompt:
-        raise InputError(f"evaluate.hard_prompt: {params.evaluate.hard_prompt!r} has no token in this model's vocabulary")
+        raise InputError(
+            f"evaluate.hard_prompt: {params.evaluate.hard_prompt!r} has no token in this model's vocabulary"
+        )
     longest = max(len(row["input_ids"]) for row in rows)
     check_context(model, len(hard_prompt), longest, "evaluate.hard_prompt: a text")
 

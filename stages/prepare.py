@@ -34,14 +34,15 @@ def main(params: Params) -> None:
             table = pa.Table.from_pandas(part, schema=PREPARED_SCHEMA, preserve_index=False)
             # Without pandas' own metadata, which holds its version.
             pq.write_table(table.replace_schema_metadata(None), folder / f"{split}.parquet")
+    counts = {split: len(part) for split, part in kept.items()}
     report = {
         "rows_in": len(raw),
         "dropped": dropped,
-        "kept": {split: len(part) for split, part in kept.items()},
+        "kept": counts,
         "questions": {split: part["question_id"].nunique() for split, part in kept.items()},
     }
     write_json(RESULTS / "prepare.json", report)
-    print(f"prepare: {len(raw):,} rows in; dropped {_counts(dropped)}; kept {_counts(report['kept'])}")
+    print(f"prepare: {len(raw):,} rows in; dropped {_counts(dropped)}; kept {_counts(counts)}")
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -30,9 +30,10 @@ def main(params: Params) -> None:
                 with tqdm(total=file.metadata.num_rows, desc=f"tokenize {split}", unit=" rows") as bar:
                     report[split] = _write(folder / f"{split}.arrow", batches, bar)
             if not report[split]["rows"]:
+                shortest = report[split]["shortest_dropped"]
                 raise InputError(
                     f"tokenize.max_length: {params.tokenize.max_length} is too small for every question of "
-                    f"{split}.parquet: the shortest takes {report[split]['shortest_dropped']} tokens, and an answer one more"
+                    f"{split}.parquet: the shortest takes {shortest} tokens, and an answer at least one more"
                 )
     write_json(RESULTS / "tokenize.json", report)
     for split, counts in report.items():

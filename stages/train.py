@@ -12,7 +12,7 @@ CHECKPOINTS = ADAPTER.with_name(".checkpoints.partial")
 
 
 def main(params: Params) -> None:
-    """Write the prompt with the lowest validation loss to models/adapter/ (PEFT's format), its curves to results/train/."""
+    """Write the prompt of the lowest validation loss to models/adapter/ (PEFT's format), curves to results/train/."""
     base, tokenized = verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
     from datasets import Dataset
     from dvclive import Live
@@ -24,12 +24,12 @@ def main(params: Params) -> None:
     from stages.tuning.training import make_trainer
 
     quiet_libraries()
-    rows, validation = (
-        Dataset.from_file(str(tokenized / f"{split}.arrow")).select_columns(["input_ids", "labels"])
+    rows = {
+        split: Dataset.from_file(str(tokenized / f"{split}.arrow")).select_columns(["input_ids", "labels"])
         for split in ("train", "validation")
-    )
+    }
     base_model = load_base_model(base, params)
-    longest = max(len(row["input_ids"]) for part in (rows, validation) for row in part)
+    longest = max(len(row["input_ids"]) for part in rows.values() for row in part)
     check_context(base_model, params.train.num_virtual_tokens, longest, "train.num_virtual_tokens: a soft prompt")
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
@@ -38,16 +38,16 @@ def main(params: Params) -> None:
             output_folder(ADAPTER) as folder,
             Live(str(RESULTS / "train"), save_dvc_exp=False, dvcyaml=None) as live,
         ):
-            trainer = make_trainer(model, rows, validation, params, CHECKPOINTS, live)
+            trainer = make_trainer(model, rows, params, CHECKPOINTS, live)
             trainer.train()
-            best = trainer.state.best_global_step, trainer.state.best_metric
-            live.summary["best"] = {"step": best[0], "validation_loss": best[1]}
+            step, loss = int(trainer.state.best_global_step or 0), float(trainer.state.best_metric or 0)
+            live.summary["best"] = {"step": step, "validation_loss": loss}
             live.make_summary()
             model.save_pretrained(str(folder))
-            (folder / "README.md").write_text(model_card(params, best[1], best[0]), encoding="utf-8")
+            (folder / "README.md").write_text(model_card(params, loss, step), encoding="utf-8")
     finally:
         shutil.rmtree(CHECKPOINTS, ignore_errors=True)
-    print(f"train: {params.train.num_virtual_tokens} virtual tokens; best at step {best[0]}: validation loss {best[1]:.4f}")
+    print(f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}")
 
 
 if __name__ == "__main__":

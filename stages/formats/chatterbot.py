@@ -1,4 +1,4 @@
-"""ChatterBot's corpus: YAML with `conversations`, lists of utterances; each adjacent pair is a question and an answer."""
+"""ChatterBot's corpus: YAML with `conversations`, lists of utterances; each adjacent pair is question and answer."""
 
 import sys
 from collections.abc import Iterator

@@ -19,7 +19,9 @@ def take_split(table: pa.Table, split: str) -> pa.Table:
 
     names = {match[1] for part in split.split("+") if (match := re.match(r"\s*([\w-]+)", part))}
     if names - {SPLIT}:
-        raise InputError(f"data.split: {split!r}: no split {', '.join(sorted(names - {SPLIT}))}; the data set has: {SPLIT}")
+        raise InputError(
+            f"data.split: {split!r}: no split {', '.join(sorted(names - {SPLIT}))}; the data set has: {SPLIT}"
+        )
     try:
         slices = ReadInstruction.from_spec(split).to_absolute({SPLIT: table.num_rows})
     except (ValueError, AssertionError) as error:

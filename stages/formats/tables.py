@@ -26,7 +26,9 @@ def read_json(path: Path, columns: Columns) -> Iterator[dict]:
     try:
         records = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{path.name}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}") from None
+        raise InputError(
+            f"{path.name}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
+        ) from None
     yield from _rows(path, ((f"row {n}", record) for n, record in enumerate(records, start=1)), columns)
 
 
@@ -79,7 +81,9 @@ def _lines(path: Path, text: str) -> Iterator[Record]:
                 raise InputError(f"{path.name}, line {number}: not valid JSON: {error.msg}") from None
 
 
-def _rows(path: Path, records: Iterable[Record], columns: Columns, header: Iterable[str] | None = None) -> Iterator[dict]:
+def _rows(
+    path: Path, records: Iterable[Record], columns: Columns, header: Iterable[str] | None = None
+) -> Iterator[dict]:
     """Rows from `records`; `header` names the columns where they are known before the first record."""
     if header is not None:
         _check_columns(path.name, columns, list(header))
@@ -107,5 +111,7 @@ def _cell(place: str, record: dict[str, Any], name: str | None) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""  # a missing cell; prepare counts and drops the row if it needs one
     if not isinstance(value, str):
-        raise InputError(f"{place}: column {name!r} holds {json.dumps(value, default=str, ensure_ascii=False)[:60]}, not text")
+        raise InputError(
+            f"{place}: column {name!r} holds {json.dumps(value, default=str, ensure_ascii=False)[:60]}, not text"
+        )
     return value

@@ -11,12 +11,16 @@ Column = Annotated[str, Field(min_length=1)]
 
 
 class Columns(Section):
+    """The data set's names for the columns of a row; `input` None: there is none."""
+
     instruction: Column
     input: Column | None
     output: Column
 
 
 class Data(Section):
+    """See params.yaml for the meaning of each key."""
+
     source: Source
     sha256: Sha256 | None
     columns: Columns

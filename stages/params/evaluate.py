@@ -8,12 +8,15 @@ from stages.params.section import Section
 
 
 class Evaluate(Section):
+    """See params.yaml for the meaning of each key."""
+
     hard_prompt: str
     batch_size: Annotated[int, Field(ge=1)]
 
     @field_validator("hard_prompt")
     @classmethod
     def is_a_text(cls, text: str) -> str:
+        """Refuse white space only."""
         if not text.strip():
             raise ValueError("a text: the rival that the tuned prompt is measured against")
         return text

@@ -55,13 +55,14 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 
 def _nearest(key: str, keys: list[str]) -> str:
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.6)
-    # The right name in the wrong section.
-    near += [known for known in keys if known.rpartition(".")[2] == key.rpartition(".")[2]]
-    if near:
-        return f"did you mean {near[0]}?"
-    siblings = [known for known in keys if known.rpartition(".")[0] == key.rpartition(".")[0]]
-    return "known here: " + ", ".join(siblings or sorted({known.partition(".")[0] for known in keys}))
+    """The known key that was probably meant: one of the same section, else one of the same name, else one alike."""
+    section, _, name = key.rpartition(".")
+    siblings = {known.rpartition(".")[2]: known for known in keys if known.rpartition(".")[0] == section}
+    anywhere = {known.rpartition(".")[2]: known for known in reversed(keys)}
+    for candidates in (siblings, anywhere):
+        if near := difflib.get_close_matches(name, candidates, n=1):
+            return f"did you mean {candidates[near[0]]}?"
+    return "known here: " + ", ".join(siblings.values() or dict.fromkeys(known.partition(".")[0] for known in keys))
 
 
 def _shown(value: Any) -> str:

@@ -11,6 +11,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Model(Section):
+    """See params.yaml for the meaning of each key."""
+
     source: Source
     sha256: Sha256 | None
     dtype: Literal["float32", "bfloat16", "float16", "auto"]

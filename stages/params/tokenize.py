@@ -11,6 +11,8 @@ PLACEHOLDERS = ("instruction", "input")
 
 
 class Tokenize(Section):
+    """See params.yaml for the meaning of each key."""
+
     template: str
     system: str | None
     max_length: Annotated[int, Field(ge=2)]
@@ -19,6 +21,7 @@ class Tokenize(Section):
     @field_validator("template")
     @classmethod
     def has_known_placeholders(cls, template: str) -> str:
+        """Refuse a literal template that could not be filled, or that would leave out the question."""
         allowed = "'chat', or text with {instruction} and, if wanted, {input} (a literal brace is written twice)"
         if template == "chat":
             return template
@@ -37,6 +40,7 @@ class Tokenize(Section):
     @field_validator("system")
     @classmethod
     def goes_with_a_chat_template(cls, system: str | None, info: ValidationInfo) -> str | None:
+        """Refuse a system text where nothing would use it."""
         if system is not None and info.data.get("template", "chat") != "chat":
             raise ValueError("null where tokenize.template is literal text: write the system text into the template")
         return system

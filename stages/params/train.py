@@ -10,6 +10,8 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Train(Section):
+    """See params.yaml for the meaning of each key."""
+
     method: Literal["prompt_tuning"]
     num_virtual_tokens: Positive
     init: Literal["random", "vocabulary", "text"]
@@ -29,6 +31,7 @@ class Train(Section):
     @field_validator("init_text")
     @classmethod
     def stands_with_text_init(cls, text: str | None, info: ValidationInfo) -> str | None:
+        """Refuse `init: text` without a text."""
         if info.data.get("init") == "text" and not (text and text.strip()):
             raise ValueError("a text where train.init is text")
         return text
@@ -36,6 +39,7 @@ class Train(Section):
     @field_validator("max_steps")
     @classmethod
     def is_the_only_length(cls, max_steps: int | None, info: ValidationInfo) -> int | None:
+        """Refuse two lengths of training, or none."""
         if "epochs" in info.data and (info.data["epochs"] is None) == (max_steps is None):
             raise ValueError(
                 f"exactly one of train.epochs and train.max_steps, and null for the other (epochs is "

@@ -17,7 +17,9 @@ def cleaned(raw: pd.DataFrame, max_rows: int | None) -> tuple[pd.DataFrame, dict
     messages = raw["messages"].map(lambda turns: [{"role": t["role"], "content": clean(t["content"])} for t in turns])
     rows = pd.DataFrame({"messages": messages, "input": raw["input"].map(clean), "source": raw["source"]})
     question = messages.map(lambda turns: next(turn["content"] for turn in turns if turn["role"] == "user"))
-    output = messages.map(lambda turns: next(turn["content"] for turn in reversed(turns) if turn["role"] == "assistant"))
+    output = messages.map(
+        lambda turns: next(turn["content"] for turn in reversed(turns) if turn["role"] == "assistant")
+    )
     instruction = pd.Series(map(instruction_of, question, rows["input"]), index=rows.index, dtype=str)
     rows["question_id"] = question.map(question_key).map(short_hash)
     rows["example_id"] = messages.map(lambda turns: json.dumps(turns, ensure_ascii=False)).map(short_hash)

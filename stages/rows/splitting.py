@@ -2,7 +2,7 @@
 
 
 def split_of(question_id: str, validation: float, test: float) -> str:
-    """"train", "validation" or "test" for a question's hash (16 hexadecimal digits, uniform).
+    """ "train", "validation" or "test" for a question's hash (16 hexadecimal digits, uniform).
 
     Test questions lie at the low end and validation ones at the high end, so that a change of one fraction leaves the
     other split as it is.

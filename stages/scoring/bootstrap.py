@@ -6,11 +6,13 @@ RESAMPLES = 10_000
 SEED = 0  # not `seed` of params.yaml: an interval must not move with the training
 
 
-def paired_difference(first: np.ndarray, second: np.ndarray, tokens: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, tokens: np.ndarray, groups: np.ndarray
+) -> dict[str, float]:
     """`first` minus `second` in nats per token over the same rows, with a percentile 95% interval.
 
-    Questions are resampled, not rows: the answers to one question are not independent. The statistic is a ratio of sums,
-    so that its mean is exactly the difference of the two losses per token (Efron and Tibshirani 1993, chapter 13).
+    Questions are resampled, not rows: the answers to one question are not independent. The statistic is a ratio of
+    sums, so that its mean is exactly the difference of the losses per token (Efron and Tibshirani 1993, chapter 13).
 
     Args:
         first, second: summed loss of each row, in nats, shape (rows,).
@@ -35,7 +37,7 @@ def paired_difference(first: np.ndarray, second: np.ndarray, tokens: np.ndarray,
 
 
 def verdict(tuned_minus_hard: dict[str, float]) -> str:
-    """"helps", "no evidence" or "harms": on which side of zero the whole interval lies."""
+    """ "helps", "no evidence" or "harms": on which side of zero the whole interval lies."""
     if tuned_minus_hard["high"] < 0:
         return "helps"
     return "harms" if tuned_minus_hard["low"] > 0 else "no evidence"

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stages.workspace.errors import InputError
 
@@ -96,11 +97,13 @@ def check_checkpoint(folder: Path) -> None:
         if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise InputError(f"a {config.model_type} model, not a causal language model")
         AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        _, info = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
+        model_and_info: Any = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, output_loading_info=True
+        )
     except InputError:
         raise
     except Exception as error:  # json, safetensors, tokenizers and transformers each have exceptions of their own
         raise InputError(f"not a model that transformers can load: {' '.join(str(error).split())[:300]}") from error
     # transformers would initialise what is missing at random, with a warning only.
-    if missing := sorted(info["missing_keys"]):
+    if missing := sorted(model_and_info[1]["missing_keys"]):
         raise InputError(f"{len(missing)} weights are missing from the safetensors files, the first is {missing[0]}")

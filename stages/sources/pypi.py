@@ -13,8 +13,17 @@ from pathlib import Path, PurePosixPath
 
 from stages.workspace.errors import InputError
 
-REFERENCE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)#(?P<member>.+)")
-UNREACHABLE = ("NewConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ProxyError", "SSLError", "ProtocolError")
+REFERENCE = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)#(?P<member>.+)"
+)
+UNREACHABLE = (
+    "NewConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "ProxyError",
+    "SSLError",
+    "ProtocolError",
+)
 
 
 def fetch(reference: str, folder: Path) -> list[Path]:
@@ -25,7 +34,9 @@ def fetch(reference: str, folder: Path) -> list[Path]:
     """
     match = REFERENCE.fullmatch(reference)
     if match is None:
-        raise InputError("expected pypi://NAME==VERSION#MEMBER, for example pypi://chatterbot-corpus==1.3.3#*/english/*.yml")
+        raise InputError(
+            "expected pypi://NAME==VERSION#MEMBER, for example pypi://chatterbot-corpus==1.3.3#*/english/*.yml"
+        )
     wheel = _download(f"{match['name']}=={match['version']}", folder)
     with zipfile.ZipFile(wheel) as archive:
         names = sorted(info.filename for info in archive.infolist() if not info.is_dir())
@@ -48,7 +59,7 @@ def fetch(reference: str, folder: Path) -> list[Path]:
 def _download(requirement: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--only-binary", ":all:", "--no-deps", "--dest", str(folder)]
     # stdout stays the terminal's: pip draws its progress bar there.
-    run = subprocess.run([*command, requirement], stderr=subprocess.PIPE, text=True)
+    run = subprocess.run([*command, requirement], stderr=subprocess.PIPE, text=True, check=False)
     if run.returncode == 0:
         return next(folder.glob("*.whl"))
     if any(word in run.stderr for word in UNREACHABLE):

@@ -56,7 +56,7 @@ class Template:
         A literal template without {input} gets the input after the instruction, on a new line: nothing is lost.
         """
         if self.text == CHAT:
-            return self._chat(messages, add_generation_prompt=True)
+            return self._chat(messages, to_answer=True)
         question = messages[-1]["content"]
         if "{input}" not in self.text:
             return self.text.format(instruction=question)
@@ -65,8 +65,8 @@ class Template:
     def encode(self, rows: list[dict], max_length: int) -> Iterator[Encoded | int]:
         """Each row of `PREPARED_SCHEMA` as tokens; for a row whose question leaves no room for a label, its length.
 
-        Prompt and answer are tokenized apart, since in generation the prompt's tokens are given. Batched: one call of the
-        tokenizer for all prompts and one for all answers.
+        Prompt and answer are tokenized apart, since in generation the prompt's tokens are given. Batched: one call of
+        the tokenizer for all prompts and one for all answers.
         """
         prompts = self._tokens([self.prompt(row["messages"][:-1], row["input"]) for row in rows])
         answers = self._tokens([row["messages"][-1]["content"] for row in rows])
@@ -84,10 +84,10 @@ class Template:
         # A chat template writes the special tokens itself. Literal text gets none either: the answer follows directly.
         return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
 
-    def _chat(self, messages: list[Message], **options: bool) -> str:
+    def _chat(self, messages: list[Message], *, to_answer: bool) -> str:
         turns = [{"role": "system", "content": self.system}, *messages] if self.system is not None else messages
         try:
-            return self.tokenizer.apply_chat_template(turns, tokenize=False, **options)
+            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=to_answer))
         except Exception as error:  # templates raise what they like, for instance where they allow no system turn
             raise InputError(f"tokenize.template: the model's chat template refuses the messages: {error}") from None
 
@@ -97,9 +97,9 @@ class Template:
         if self.text == CHAT:
             answer = "answer"
             turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
-            _, _, rest = self._chat(turns).rpartition(answer)
+            _, _, rest = self._chat(turns, to_answer=False).rpartition(answer)
             after = self._tokens([rest])[0][:1]
-            if after and after[0] in self.tokenizer.all_special_ids:
+            if after and after[0] in self.tokenizer.added_tokens_decoder:
                 end_id = after[0]
         if end_id is None:
             raise InputError("the model's tokenizer has no end token (eos_token): answers could not end")

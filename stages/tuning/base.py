@@ -1,18 +1,15 @@
 """Loading the frozen base model, for training and for evaluation alike."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from stages.params import Params
 from stages.workspace.errors import InputError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
-
-def load_base_model(folder: Path, params: Params) -> "PreTrainedModel":
+def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     """The base model of `folder` in `model.dtype` on `device`, in evaluation mode, with `threads` threads set.
 
     `folder` is used as given: PEFT writes it into the adapter, so it has to be relative to the repository's root.
@@ -20,10 +17,10 @@ def load_base_model(folder: Path, params: Params) -> "PreTrainedModel":
     Raises:
         InputError: if `device` is cuda and there is none.
     """
-    from transformers import AutoModelForCausalLM
-
     if params.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: torch finds no CUDA device here; allowed: cpu, or auto (cuda only where there is one)")
+        raise InputError(
+            "device: torch finds no CUDA device here; allowed: cpu, or auto (cuda only where there is one)"
+        )
     torch.set_num_threads(params.threads)
     torch.use_deterministic_algorithms(True)
     dtype = params.model.dtype if params.model.dtype == "auto" else getattr(torch, params.model.dtype)
@@ -33,7 +30,7 @@ def load_base_model(folder: Path, params: Params) -> "PreTrainedModel":
     return model
 
 
-def check_context(model: "PreTrainedModel", prompt_tokens: int, longest_row: int, what: str) -> None:
+def check_context(model: PreTrainedModel, prompt_tokens: int, longest_row: int, what: str) -> None:
     """Refuse rows that don't fit into the model's context behind `prompt_tokens` tokens of `what`.
 
     Raises:

@@ -27,6 +27,7 @@ class LiveCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Record what is in `NAMES` at the optimizer step that it belongs to."""
         self.live.step = state.global_step
         for name, value in (logs or {}).items():
             if name in NAMES:
@@ -40,10 +41,12 @@ class ProgressCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Start the bar."""
         self.bar = tqdm(total=state.max_steps, desc="train", unit=" steps")
         self.shown: dict[str, str] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Move the bar."""
         self.bar.update(state.global_step - self.bar.n)
 
     def on_log(
@@ -54,6 +57,7 @@ class ProgressCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        """Show the newest losses."""
         logs = logs or {}
         self.shown |= {NAMES[name]: f"{logs[name]:.4f}" for name in ("loss", "eval_loss") if name in logs}
         self.bar.set_postfix(self.shown)
@@ -64,4 +68,5 @@ class ProgressCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Close the bar."""
         self.bar.close()

@@ -34,5 +34,5 @@ model = AutoPeftModelForCausalLM.from_pretrained("models/adapter")
 tokenizer = AutoTokenizer.from_pretrained("models/base")
 ```
 
-Prompts have to be written with the template of `tokenize.template` (here: `{params.tokenize.template}`), as in training.
+Prompts have to be written as in training: with `tokenize.template`, here `{params.tokenize.template}`.
 """

@@ -1,4 +1,4 @@
-"""Tuning methods: how each builds its PEFT configuration, and its default learning rates. One line in `METHODS` each."""
+"""Tuning methods: how each builds PEFT's configuration, and its default learning rates. One line in `METHODS` each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +25,13 @@ class Method:
 def prompt_tuning(train: Train, base: Path) -> PeftConfig:
     """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): only the virtual tokens' embeddings are trained."""
     names = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB", "text": "TEXT"}
-    text = {"prompt_tuning_init_text": train.init_text, "tokenizer_name_or_path": base.as_posix()}
+    from_text = train.init == "text"
     return PromptTuningConfig(
         task_type=TaskType.CAUSAL_LM,
         num_virtual_tokens=train.num_virtual_tokens,
         prompt_tuning_init=names[train.init],
-        **(text if train.init == "text" else {}),
+        prompt_tuning_init_text=train.init_text if from_text else None,
+        tokenizer_name_or_path=base.as_posix() if from_text else None,
     )
 
 

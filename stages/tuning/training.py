@@ -2,10 +2,12 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from datasets import Dataset
+from dvclive import Live
+from peft import PeftModel
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
 from stages.params import Params
@@ -13,19 +15,25 @@ from stages.scoring.batches import collate
 from stages.scoring.losses import row_losses
 from stages.tuning.callbacks import LiveCallback, ProgressCallback
 from stages.tuning.methods import learning_rate
+from stages.tuning.order import LikeLengthSampler
 from stages.workspace.errors import InputError
-
-if TYPE_CHECKING:
-    from dvclive import Live
-    from peft import PeftModel
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 
 
 class PromptTrainer(Trainer):
-    """`Trainer` whose `eval_loss` is weighted by token, and that stops where the loss is no number."""
+    """`Trainer` with batches of like length, validation loss by token, and a stop at a loss that is no number."""
 
-    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+    model: PeftModel
+    train_dataset: Dataset
+    eval_dataset: Dataset
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LikeLengthSampler:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return LikeLengthSampler([len(ids) for ids in rows["input_ids"]], step, self.args.seed)
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Loss per label token over the whole validation split; `Trainer`'s own moves with the batch size."""
         losses, tokens = row_losses(self.model, list(self.eval_dataset), self.args.eval_batch_size, "validation")
         metrics = {f"{metric_key_prefix}_loss": float(losses.sum() / tokens.sum())}
@@ -49,7 +57,7 @@ class PromptTrainer(Trainer):
 
 
 def make_trainer(
-    model: "PeftModel", train_rows: Dataset, validation_rows: Dataset, params: Params, checkpoints: Path, live: "Live"
+    model: PeftModel, rows: dict[str, Dataset], params: Params, checkpoints: Path, live: Live
 ) -> PromptTrainer:
     """A trainer that ends with the best prompt loaded into `model`; it keeps the best so far in `checkpoints`."""
     train = params.train
@@ -89,8 +97,8 @@ def make_trainer(
         model=model,
         args=arguments,
         data_collator=collate,
-        train_dataset=train_rows,
-        eval_dataset=validation_rows,
+        train_dataset=rows["train"],
+        eval_dataset=rows["validation"],
         callbacks=[LiveCallback(live), ProgressCallback()],
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log; ProgressCallback shows them

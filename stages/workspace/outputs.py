@@ -1,7 +1,7 @@
 """Outputs that appear whole or not at all, and that are verified before they are used.
 
-Each output folder ends with `SHA256SUMS` (the format of `sha256sum -c`). DVC trusts what lies read-only in its cache, so
-a damaged object is noticed here or nowhere.
+Each output folder ends with `SHA256SUMS` (the format of `sha256sum -c`). DVC trusts what lies read-only in its cache,
+so a damaged object is noticed here or nowhere.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def verified(folder: Path, stage: str) -> Path:
     """`folder`, whose every file matches its manifest.
 
     Raises:
-        InputError: if the folder is missing (names the command that makes it) or damaged (names the one that repairs it).
+        InputError: if the folder is missing (names the command that makes it) or damaged (names the one that repairs).
     """
     if not (folder / MANIFEST).is_file():
         raise InputError(f"{folder} is missing or incomplete; make it with: dvc repro {stage}")

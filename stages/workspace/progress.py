@@ -10,7 +10,7 @@ if not sys.stderr.isatty():
     # Every library's bars too. tqdm reads this once, when it is first imported: import it from here.
     os.environ.setdefault("TQDM_DISABLE", "1")
 
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
 
 __all__ = ["quiet_libraries", "steps", "tqdm"]
 

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-
 from stages.workspace.guard import exit_on_input_error
 from stages.workspace.outputs import MANIFEST, faults_in
 from stages.workspace.paths import ADAPTER, BASE_MODEL, PREPARED, RAW, TOKENIZED
@@ -29,6 +28,7 @@ def remove_damaged_objects(cache: Path) -> list[Path]:
 
 
 def main() -> None:
+    """Remove damaged cache objects and outputs, and say what was removed."""
     cache = Path(subprocess.run(["dvc", "cache", "dir"], check=True, capture_output=True, text=True).stdout.strip())
     removed = remove_damaged_objects(cache / "files" / "md5")
     for folder in (BASE_MODEL, RAW, PREPARED, TOKENIZED, ADAPTER):

@@ -1,0 +1,40 @@
+# Each target does its own set-up. PYTHON names the interpreter that .venv is built with (3.11 or newer).
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro test lint repair lock clean
+
+repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
+	@python -m stages.params
+	@dvc repro
+	@python -m stages.scoring.headline
+
+test: .venv/installed lint ## lint, types, tests
+	python -m pytest
+
+lint: .venv/installed
+	ruff check .
+	ruff format --check .
+	mypy
+
+repair: .venv/installed ## remove what is damaged in the workspace and in DVC's cache
+	@python -m stages.workspace.repair
+
+lock: .venv/installed ## write requirements.lock from pyproject.toml
+	pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--no-header --no-annotate --output-file requirements.lock pyproject.toml
+	@# A local version ("+cpu") names this machine's build of torch; other machines have others.
+	sed -i 's/+[a-z0-9.]*$$//' requirements.lock
+
+clean: ## remove .venv and DVC's cache; the next `make repro` starts from nothing
+	rm -rf .venv .dvc/cache .dvc/tmp
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -m venv .venv || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+# Without git (an unpacked archive) DVC works too, but for experiments.
+.dvc/config.local:
+	@if [ -e .git ]; then touch $@; else .venv/bin/dvc config --local core.no_scm true; fi

@@ -1,0 +1,78 @@
+"""Fixtures: the toy project in a folder of its own, and stages run in it as DVC would, but in this process."""
+
+import importlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages.workspace.guard import run_stage
+from tests.toy import TOY, make_model, write_params, write_rows
+
+STAGES = ("fetch_model", "fetch_data", "prepare", "tokenize", "train", "evaluate")
+Run = Callable[..., None]
+Refusal = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the toy model, to be read only."""
+    return make_model(tmp_path_factory.mktemp("toy") / "model")
+
+
+@pytest.fixture
+def project(tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the toy's model, rows and params, made the current one."""
+    shutil.copytree(toy_model, tmp_path / "toy/model")
+    write_rows(tmp_path)
+    write_params(tmp_path, **TOY)
+    monkeypatch.chdir(tmp_path)
+    # The guard sets these for its own process, which here is pytest.
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, "1" if name != "TOKENIZERS_PARALLELISM" else "false")
+    return tmp_path
+
+
+@pytest.fixture
+def run(project: Path) -> Run:
+    """Run the named stages in the project, under the guard that `python -m stages.NAME` has."""
+
+    def run(*names: str) -> None:
+        for name in names:
+            run_stage(importlib.import_module(f"stages.{name}").main)
+
+    return run
+
+
+@pytest.fixture
+def refusal(run: Run, project: Path, capfd: pytest.CaptureFixture[str]) -> Refusal:
+    """Run a stage that must refuse; return its message, having checked its form and that nothing is left behind."""
+
+    def refusal(name: str, **changes: object) -> str:
+        write_params(project, **changes)
+        before = {path for path in project.rglob("*") if path.is_file()}
+        with pytest.raises(SystemExit) as exit:
+            run(name)
+        message = exit.value.code
+        assert isinstance(message, str), "sys.exit with a text prints it and exits with status 1"
+        assert all(line.startswith("error: ") for line in message.splitlines())
+        assert "Traceback" not in capfd.readouterr().err
+        assert {path for path in project.rglob("*") if path.is_file()} <= before, "something half written was left"
+        return message
+
+    return refusal
+
+
+@pytest.fixture(scope="session")
+def finished(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy project after all stages, to be read only."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copytree(toy_model, folder / "toy/model")
+    write_rows(folder)
+    write_params(folder, **TOY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in STAGES:
+            run_stage(importlib.import_module(f"stages.{name}").main)
+    return folder

@@ -1,0 +1,70 @@
+"""What makes rows equal, what is dropped, and that no question stands in two splits."""
+
+import unicodedata
+
+import pandas as pd
+import pytest
+
+from stages.rows import clean, instruction_of, make_row, question_key, short_hash
+from stages.rows.cleaning import cleaned
+from stages.rows.splitting import split_of
+
+
+def frame(*rows: tuple[str, str, str]) -> pd.DataFrame:
+    return pd.DataFrame([make_row(*row, source="test") for row in rows])
+
+
+def test_input_follows_the_instruction_and_comes_off_again() -> None:
+    row = make_row(" Add.  ", " 1, 2\n", "3", source="s")
+    question = row["messages"][0]["content"]
+    assert question == "Add.\n1, 2"
+    assert instruction_of(question, row["input"]) == "Add."
+    assert instruction_of("Add.", "") == "Add."
+
+
+def test_questions_are_equal_but_for_case_space_and_composition() -> None:
+    decomposed = unicodedata.normalize("NFD", "Où est  le\nCAFÉ ?")
+    assert question_key(decomposed) == question_key("où est le café ?")
+    assert question_key("Straße") == question_key("STRASSE")
+    assert question_key("A b") != question_key("Ab")
+
+
+def test_texts_are_trimmed_and_composed() -> None:
+    rows, _ = cleaned(frame((" e\u0301te\u0301 ", "", "\n summer ")), None)
+    assert [turn["content"] for turn in rows["messages"][0]] == ["été", "summer"]
+    assert clean("\u3000全角\u3000") == "全角"
+
+
+def test_what_is_dropped_is_counted_by_reason() -> None:
+    rows, dropped = cleaned(
+        frame(("a", "", "1"), (" ", "", "2"), ("", "input only", "3"), ("b", "", " "), ("a ", "", "1"), ("a", "", "2")),
+        None,
+    )
+    assert dropped == {"without_instruction": 2, "without_output": 1, "duplicate": 1, "over_max_rows": 0}
+    assert [row[1]["content"] for row in rows["messages"]] == ["1", "2"]
+    assert rows["question_id"].nunique() == 1
+    assert rows["example_id"].nunique() == 2
+
+
+def test_max_rows_is_a_sample_that_order_does_not_change() -> None:
+    many = [(f"question {number}", "", "answer") for number in range(200)]
+    forwards, dropped = cleaned(frame(*many), 50)
+    backwards, _ = cleaned(frame(*reversed(many)), 50)
+    assert dropped["over_max_rows"] == 150
+    assert set(forwards["example_id"]) == set(backwards["example_id"])
+    splits = forwards["question_id"].map(lambda question: split_of(question, 0.2, 0.2))
+    assert splits.nunique() == 3, "the sample must not be of one split"
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.1, 0.1), (0.3, 0.2)])
+def test_splits_have_the_wanted_sizes(validation: float, test: float) -> None:
+    splits = pd.Series([split_of(short_hash(str(number)), validation, test) for number in range(20_000)])
+    share = splits.value_counts(normalize=True)
+    assert share["validation"] == pytest.approx(validation, abs=0.01)
+    assert share["test"] == pytest.approx(test, abs=0.01)
+
+
+def test_changing_one_fraction_leaves_the_other_split_alone() -> None:
+    ids = [short_hash(str(number)) for number in range(2000)]
+    for split, before, after in (("test", (0.1, 0.1), (0.4, 0.1)), ("validation", (0.1, 0.1), (0.1, 0.4))):
+        assert [split_of(i, *before) == split for i in ids] == [split_of(i, *after) == split for i in ids]

@@ -1,0 +1,341 @@
+"""The toy through all stages: exact outputs, the same bytes again, the adapter in plain PEFT, and every refusal."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from datasets import Dataset
+from peft import AutoPeftModelForCausalLM, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from stages.workspace.outputs import sha256_of
+from tests.conftest import STAGES, Refusal, Run
+from tests.toy import make_model, toy_rows, write_params, write_rows
+
+OUTPUTS = {
+    "models/base": {
+        "SHA256SUMS",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "source.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    },
+    "models/adapter": {"README.md", "SHA256SUMS", "adapter_config.json", "adapter_model.safetensors"},
+    "data/raw": {"SHA256SUMS", "rows.parquet", "source.json"},
+    "data/prepared": {"SHA256SUMS", "test.parquet", "train.parquet", "validation.parquet"},
+    "data/tokenized": {"SHA256SUMS", "test.arrow", "train.arrow", "validation.arrow"},
+    "results": {
+        "losses.parquet",
+        "metrics.json",
+        "prepare.json",
+        "tokenize.json",
+        "train/metrics.json",
+        "train/plots/metrics/learning_rate.tsv",
+        "train/plots/metrics/train/loss.tsv",
+        "train/plots/metrics/validation/loss.tsv",
+    },
+}
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Every output file with the SHA-256 of its bytes."""
+    files = [path for name in ("models", "data", "results") for path in (folder / name).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(files)}
+
+
+def test_the_exact_set_of_outputs(finished: Path) -> None:
+    assert set(outputs(finished)) == {f"{folder}/{name}" for folder, names in OUTPUTS.items() for name in names}
+
+
+def test_the_same_bytes_again_elsewhere(
+    finished: Path, run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    write_params(project, **{"tokenize.workers": 2})
+    torch.manual_seed(99)
+    run(*STAGES)
+    assert outputs(project) == outputs(finished)
+
+
+def test_the_base_model_is_the_source_and_still_is_after_training(finished: Path, toy_model: Path) -> None:
+    assert sha256_of(finished / "models/base/model.safetensors") == sha256_of(toy_model / "model.safetensors")
+    for line in (finished / "models/base/SHA256SUMS").read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        assert sha256_of(finished / "models/base" / name) == digest
+    AutoModelForCausalLM.from_pretrained(finished / "models/base")
+    AutoTokenizer.from_pretrained(finished / "models/base")
+
+
+def test_raw_rows(finished: Path) -> None:
+    rows = pq.read_table(finished / "data/raw/rows.parquet").to_pylist()
+    assert rows[0] == {
+        "messages": [
+            {"role": "user", "content": "What is an apple?\nThink of number 0."},
+            {"role": "assistant", "content": "It is thing 0, and an apple is kind 0. "},
+        ],
+        "input": "Think of number 0.",
+        "source": "rows",
+    }
+    assert len(rows) == 48
+
+
+def test_no_question_stands_in_two_splits_and_adding_rows_moves_none(finished: Path, run: Run, project: Path) -> None:
+    def splits(folder: Path) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for split in ("train", "validation", "test"):
+            for row in pq.read_table(folder / f"data/prepared/{split}.parquet").to_pylist():
+                question = row["messages"][0]["content"].casefold()
+                assert found.setdefault(question, split) == split
+        return found
+
+    rows = toy_rows()
+    again = [{**row, "instruction": row["instruction"].upper(), "output": "Another answer."} for row in rows]
+    new = [{"instruction": f"New question {number}?", "input": "", "output": "New."} for number in range(40)]
+    write_rows(project, [*new, *again, *rows])
+    run("fetch_data", "prepare")
+    before, after = splits(finished), splits(project)
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 40
+    report = json.loads(Path("results/prepare.json").read_text(encoding="utf-8"))
+    assert report["rows_in"] == 136
+    assert sum(report["dropped"].values()) + sum(report["kept"].values()) == 136
+
+
+def test_arrow_is_a_stream_that_datasets_maps_without_copying(finished: Path) -> None:
+    before = pa.total_allocated_bytes()
+    rows = Dataset.from_file(str(finished / "data/tokenized/train.arrow"))
+    assert pa.total_allocated_bytes() - before < 1000
+    assert rows.features["input_ids"].feature.dtype == rows.features["labels"].feature.dtype == "int32"
+    counts = json.loads((finished / "results/tokenize.json").read_text(encoding="utf-8"))["train"]
+    assert counts["rows"] == len(rows)
+    assert counts["tokens"] == sum(len(row["input_ids"]) for row in rows)
+    assert counts["label_tokens"] == sum(label >= 0 for row in rows for label in row["labels"])
+
+
+def test_the_adapter_in_plain_peft_has_the_loss_that_metrics_say(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row by row, with PEFT's and transformers' own loss and nothing of ours."""
+    monkeypatch.chdir(finished)
+    metrics = json.loads(Path("results/metrics.json").read_text(encoding="utf-8"))
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("models/base"), "models/adapter")
+    test = Dataset.from_file("data/tokenized/test.arrow").with_format("torch", ["input_ids", "labels"])
+    total = {"tuned": 0.0, "bare": 0.0}
+    for row in test:
+        batch = {"input_ids": row["input_ids"][None], "labels": row["labels"][None]}
+        count = int((row["labels"] >= 0).sum())
+        batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+        with torch.no_grad():
+            total["tuned"] += model(**batch).loss.item() * count
+            with model.disable_adapter():
+                total["bare"] += model(**batch).loss.item() * count
+    for rival, loss in total.items():
+        assert loss / metrics["tokens"] == pytest.approx(metrics[rival]["loss"], rel=1e-5)
+    loaded = AutoPeftModelForCausalLM.from_pretrained("models/adapter")
+    assert loaded.peft_config["default"].base_model_name_or_path == "models/base"
+
+
+def test_metrics_agree_with_the_losses_of_each_row(finished: Path) -> None:
+    metrics = json.loads((finished / "results/metrics.json").read_text(encoding="utf-8"))
+    losses = pd.read_parquet(finished / "results/losses.parquet")
+    assert list(metrics)[:5] == ["bare", "hard", "tuned", "tuned_minus_bare", "tuned_minus_hard"]
+    for rival in ("bare", "hard", "tuned"):
+        loss = losses[rival].sum() / losses["tokens"].sum()
+        assert metrics[rival] == {"loss": pytest.approx(loss), "perplexity": pytest.approx(math.exp(loss))}
+    assert metrics["tuned_minus_hard"]["mean"] == metrics["tuned"]["loss"] - metrics["hard"]["loss"]
+    test = Dataset.from_file(str(finished / "data/tokenized/test.arrow"))
+    assert losses["example_id"].tolist() == test["example_id"]
+    assert metrics["verdict"] in ("helps", "no evidence", "harms")
+
+
+def test_curves_are_recorded_as_it_runs(finished: Path) -> None:
+    plots = finished / "results/train/plots/metrics"
+    assert pd.read_csv(plots / "train/loss.tsv", sep="\t")["step"].tolist() == [1, 2, 3, 4]
+    assert pd.read_csv(plots / "learning_rate.tsv", sep="\t")["step"].tolist() == [1, 2, 3, 4]
+    validation = pd.read_csv(plots / "validation/loss.tsv", sep="\t")
+    assert validation["step"].tolist() == [0, 2, 4]
+    best = json.loads((finished / "results/train/metrics.json").read_text(encoding="utf-8"))["best"]
+    assert best["validation_loss"] == validation["loss"][1:].min()
+
+
+def test_gguf_is_dequantised_once(run: Run, project: Path) -> None:
+    """A real GGUF file, written with the reference implementation."""
+    import gguf
+    import numpy as np
+
+    # One block of Q8_0 is 32 values; rows are multiples of it.
+    model = AutoModelForCausalLM.from_pretrained("toy/model")
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    config, tokenizer = model.config, AutoTokenizer.from_pretrained("toy/model")
+    writer = gguf.GGUFWriter("toy/model.gguf", "qwen2")
+    writer.add_block_count(2)
+    writer.add_context_length(512)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(vocabulary)
+    writer.add_token_types([3 if token in tokenizer.all_special_tokens else 1 for token in vocabulary])
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_chat_template(tokenizer.chat_template)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 2)
+    for name, weight in weights.items():
+        target = names.get_name(name.removesuffix(".weight"))
+        if target is None or name.startswith("lm_head"):
+            continue
+        if weight.ndim == 2:
+            quantised = gguf.quants.quantize(weight, gguf.GGMLQuantizationType.Q8_0)
+            writer.add_tensor(f"{target}.weight", quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+        else:
+            writer.add_tensor(f"{target}.weight", weight)
+    for layer in range(2):
+        for part, size in (("q", 32), ("k", 16), ("v", 16)):
+            writer.add_tensor(f"blk.{layer}.attn_{part}.bias", np.zeros(size, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    write_params(project, **{"model.source": "toy/model.gguf", "model.sha256": sha256_of(Path("toy/model.gguf"))})
+    run("fetch_model")
+    loaded = AutoModelForCausalLM.from_pretrained("models/base")
+    assert loaded.dtype == torch.float32
+    assert loaded.config.model_type == "qwen2"
+    table = loaded.get_input_embeddings().weight.detach()
+    assert torch.allclose(table, model.get_input_embeddings().weight, atol=1e-3)
+    assert AutoTokenizer.from_pretrained("models/base").chat_template == tokenizer.chat_template
+
+
+class TestRefusals:
+    """Bad input: one clear line, nothing half written. What params.yaml alone can say is in tests/params."""
+
+    def test_no_such_model(self, refusal: Refusal) -> None:
+        message = refusal("fetch_model", **{"model.source": "toy/nothing"})
+        assert message == (
+            "error: model.source: 'toy/nothing': no such file or folder (relative paths start at the repository's root)"
+        )
+
+    def test_a_folder_that_is_no_model(self, refusal: Refusal, project: Path) -> None:
+        (project / "toy/empty").mkdir()
+        assert "not a model: no .safetensors" in refusal("fetch_model", **{"model.source": "toy/empty"})
+        shutil.copy("toy/model/model.safetensors", "toy/empty")
+        assert "not a model: no config.json" in refusal("fetch_model")
+        shutil.copy("toy/model/config.json", "toy/empty")
+        assert "not a model: no tokenizer" in refusal("fetch_model")
+
+    def test_pickle_weights_only(self, refusal: Refusal) -> None:
+        weights = Path("toy/model/model.safetensors")
+        weights.rename("toy/model/pytorch_model.bin")
+        assert "pickle weights only, which can run code" in refusal("fetch_model")
+
+    def test_weights_that_are_no_safetensors(self, refusal: Refusal) -> None:
+        Path("toy/model/model.safetensors").write_bytes(b"no weights at all")
+        assert "not a model that transformers can load" in refusal("fetch_model")
+
+    def test_weights_of_another_model(self, refusal: Refusal, project: Path) -> None:
+        """transformers would make up the missing layer at random."""
+        make_model(project / "toy/deeper", num_hidden_layers=3)
+        shutil.copy("toy/deeper/config.json", "toy/model/config.json")
+        assert "weights are missing from the safetensors files, the first is model.layers.2." in refusal("fetch_model")
+
+    def test_an_encoder(self, refusal: Refusal) -> None:
+        path = Path("toy/model/config.json")
+        path.write_text(json.dumps({"model_type": "vit"}), encoding="utf-8")
+        assert "a vit model, not a causal language model" in refusal("fetch_model")
+
+    def test_a_model_with_code(self, refusal: Refusal) -> None:
+        path = Path("toy/model/config.json")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**config, "auto_map": {"AutoConfig": "x.Y"}}), encoding="utf-8")
+        assert "wants to run code of its own" in refusal("fetch_model")
+
+    def test_a_file_that_is_no_gguf(self, refusal: Refusal) -> None:
+        Path("toy/broken.gguf").write_bytes(b"no GGUF")
+        assert "not a GGUF file" in refusal("fetch_model", **{"model.source": "toy/broken.gguf"})
+
+    def test_checksums(self, refusal: Refusal) -> None:
+        assert "error: model.sha256: " in refusal("fetch_model", **{"model.sha256": "0" * 64})
+        assert "error: data.sha256: " in refusal("fetch_data", **{"model.sha256": None, "data.sha256": "0" * 64})
+
+    def test_an_empty_data_set(self, refusal: Refusal, project: Path) -> None:
+        write_rows(project, [])
+        assert "the data set has no rows" in refusal("fetch_data")
+
+    def test_a_bad_cell_names_source_file_and_row(self, refusal: Refusal) -> None:
+        Path("toy/rows.json").write_text('[{"instruction": "a", "output": 1}]', encoding="utf-8")
+        assert (
+            refusal("fetch_data")
+            == "error: data.source: 'toy/rows.json': rows.json, row 1: column 'output' holds 1, not text"
+        )
+
+    def test_a_split_that_is_not_there(self, refusal: Refusal) -> None:
+        assert "error: data.split: 'test': no split test" in refusal("fetch_data", **{"data.split": "test"})
+
+    def test_everything_filtered_out(self, refusal: Refusal, run: Run, project: Path) -> None:
+        write_rows(project, [{"instruction": " ", "output": "a"}, {"instruction": "b", "output": ""}])
+        run("fetch_data")
+        message = refusal("prepare")
+        assert "none of the 2 rows is left (1 without instruction, 1 without output" in message
+
+    def test_too_few_questions_to_split(self, refusal: Refusal, run: Run, project: Path) -> None:
+        write_rows(project, [{"instruction": "a", "output": "b"}])
+        run("fetch_data")
+        assert "the 1 distinct questions leave no row for" in refusal("prepare")
+
+    def test_max_length_too_small_for_any_question(self, refusal: Refusal, run: Run) -> None:
+        run("fetch_model", "fetch_data", "prepare")
+        message = refusal("tokenize", **{"tokenize.max_length": 5})
+        assert "tokenize.max_length: 5 is too small for every question of train.parquet: the shortest takes" in message
+
+    def test_a_model_without_a_chat_template(self, refusal: Refusal, run: Run, project: Path) -> None:
+        Path("toy/model/chat_template.jinja").unlink()
+        run("fetch_model", "fetch_data", "prepare")
+        assert "tokenize.template: the model has no chat template" in refusal("tokenize")
+        write_params(project, **{"tokenize.template": "Q: {instruction} A: "})
+        run("tokenize")
+
+    def test_a_prompt_beyond_the_context(self, refusal: Refusal, run: Run) -> None:
+        run("fetch_model", "fetch_data", "prepare", "tokenize")
+        assert "train.num_virtual_tokens: a soft prompt of 500 tokens" in refusal(
+            "train", **{"train.num_virtual_tokens": 500}
+        )
+
+    @pytest.mark.parametrize(
+        ("stage", "missing", "maker"),
+        [
+            ("prepare", "data/raw", "fetch_data"),
+            ("tokenize", "models/base", "fetch_model"),
+            ("train", "models/base", "fetch_model"),
+            ("evaluate", "models/base", "fetch_model"),
+        ],
+    )
+    def test_a_missing_artefact_names_its_maker(self, refusal: Refusal, stage: str, missing: str, maker: str) -> None:
+        expected = f"error: {missing} is missing or incomplete; make it with: dvc repro {maker}"
+        assert refusal(stage) == expected
+
+    def test_a_damaged_artefact_is_not_used(self, refusal: Refusal, run: Run) -> None:
+        run("fetch_model", "fetch_data", "prepare", "tokenize")
+        path = Path("models/base/model.safetensors")
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        assert "models/base/model.safetensors is damaged" in refusal("train")
+
+    def test_a_hard_prompt_beyond_the_context(self, refusal: Refusal, run: Run) -> None:
+        run("fetch_model", "fetch_data", "prepare", "tokenize", "train")
+        assert "evaluate.hard_prompt: a text of" in refusal("evaluate", **{"evaluate.hard_prompt": "fog " * 500})
