@@ -18,6 +18,7 @@ def main(params: Params) -> None:
     from peft import PeftModel
     from transformers import AutoTokenizer
 
+    from stages.scoring.batches import row_lengths
     from stages.scoring.losses import row_losses, with_hard_prompt
     from stages.scoring.metrics import metrics
     from stages.tuning.base import check_context, load_base_model
@@ -26,15 +27,11 @@ def main(params: Params) -> None:
     test = Dataset.from_file(str(tokenized / "test.arrow"))
     rows = list(test.select_columns(["input_ids", "labels"]))
     model = load_base_model(base, params)
-    hard_prompt = AutoTokenizer.from_pretrained(base)(params.evaluate.hard_prompt, add_special_tokens=False)[
-        "input_ids"
-    ]
+    text = params.evaluate.hard_prompt
+    hard_prompt = AutoTokenizer.from_pretrained(base)(text, add_special_tokens=False)["input_ids"]
     if not hard_prompt:
-        raise InputError(
-            f"evaluate.hard_prompt: {params.evaluate.hard_prompt!r} has no token in this model's vocabulary"
-        )
-    longest = max(len(row["input_ids"]) for row in rows)
-    check_context(model, len(hard_prompt), longest, "evaluate.hard_prompt: a text")
+        raise InputError(f"evaluate.hard_prompt: {text!r} has no token in this model's vocabulary")
+    check_context(model, len(hard_prompt), int(row_lengths(test).max()), "evaluate.hard_prompt: a text")
 
     size = params.evaluate.batch_size
     losses = pd.DataFrame({"example_id": test["example_id"], "question_id": test["question_id"]})

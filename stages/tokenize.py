@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.params import Params
-from stages.templates import IGNORED
-from stages.templates.workers import TOKENIZED_SCHEMA, EncodedBatch, encoder
+from stages.templates.workers import EncodedBatch, encoder
+from stages.tokens import IGNORED, TOKENIZED_SCHEMA
 from stages.workspace.errors import InputError
 from stages.workspace.guard import run_stage
 from stages.workspace.outputs import output_folder, verified, write_json

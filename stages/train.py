@@ -1,14 +1,10 @@
 """Tune a soft prompt in front of the frozen model: `python -m stages.train`, or `dvc repro train`."""
 
-import shutil
-
 from stages.params import Params
 from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, verified
+from stages.workspace.outputs import output_folder, scratch_folder, verified
 from stages.workspace.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
 from stages.workspace.progress import quiet_libraries
-
-CHECKPOINTS = ADAPTER.with_name(".checkpoints.partial")
 
 
 def main(params: Params) -> None:
@@ -18,6 +14,7 @@ def main(params: Params) -> None:
     from dvclive import Live
     from transformers import AutoTokenizer
 
+    from stages.scoring.batches import row_lengths
     from stages.tuning.base import check_context, load_base_model
     from stages.tuning.card import model_card
     from stages.tuning.initialise import new_soft_prompt
@@ -29,24 +26,22 @@ def main(params: Params) -> None:
         for split in ("train", "validation")
     }
     base_model = load_base_model(base, params)
-    longest = max(len(row["input_ids"]) for part in rows.values() for row in part)
+    longest = max(int(row_lengths(part).max()) for part in rows.values())
     check_context(base_model, params.train.num_virtual_tokens, longest, "train.num_virtual_tokens: a soft prompt")
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
-    try:
-        with (
-            output_folder(ADAPTER) as folder,
-            Live(str(RESULTS / "train"), save_dvc_exp=False, dvcyaml=None) as live,
-        ):
-            trainer = make_trainer(model, rows, params, CHECKPOINTS, live)
-            trainer.train()
-            step, loss = int(trainer.state.best_global_step or 0), float(trainer.state.best_metric or 0)
-            live.summary["best"] = {"step": step, "validation_loss": loss}
-            live.make_summary()
-            model.save_pretrained(str(folder))
-            (folder / "README.md").write_text(model_card(params, loss, step), encoding="utf-8")
-    finally:
-        shutil.rmtree(CHECKPOINTS, ignore_errors=True)
+    with (
+        scratch_folder(ADAPTER.with_name("checkpoints")) as checkpoints,
+        output_folder(ADAPTER) as folder,
+        Live(str(RESULTS / "train"), save_dvc_exp=False, dvcyaml=None) as live,
+    ):
+        trainer = make_trainer(model, rows, params, checkpoints, live)
+        trainer.train()
+        step, loss = int(trainer.state.best_global_step or 0), float(trainer.state.best_metric or 0)
+        live.summary["best"] = {"step": step, "validation_loss": loss}
+        live.make_summary()
+        model.save_pretrained(str(folder))
+        (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
     print(f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}")
 
 

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.params.model import Sha256, Source
-from stages.params.section import Section
+from stages.params.section import Section, Sha256, Source
 
 Column = Annotated[str, Field(min_length=1)]
 

@@ -1,13 +1,8 @@
 """`model` in params.yaml: which causal language model, and the precision it computes in."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from stages.params.section import Section
-
-Source = Annotated[str, Field(min_length=1)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+from stages.params.section import Section, Sha256, Source
 
 
 class Model(Section):

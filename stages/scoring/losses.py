@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from stages.scoring.batches import collate
-from stages.templates import IGNORED
+from stages.tokens import IGNORED
 from stages.workspace.progress import tqdm
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stages.rows import Message, instruction_of
+from stages.tokens import IGNORED
 from stages.workspace.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # label of a token that is no part of the loss, as in torch and transformers
 CHAT = "chat"
 
 

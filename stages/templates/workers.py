@@ -12,17 +12,9 @@ import pyarrow as pa
 
 from stages.params.tokenize import Tokenize
 from stages.templates import Encoded, Template
+from stages.tokens import TOKENIZED_SCHEMA
 from stages.workspace.guard import die_with_parent
 from stages.workspace.progress import quiet_libraries
-
-TOKENIZED_SCHEMA = pa.schema(
-    [
-        ("input_ids", pa.list_(pa.int32())),
-        ("labels", pa.list_(pa.int32())),
-        ("example_id", pa.string()),
-        ("question_id", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,34 @@
 """The adapter's model card: PEFT writes a blank form, which would be hashed and shipped too."""
 
-from stages.params import Params
+import json
+from pathlib import Path
+
+from stages.params.train import Train
 from stages.tuning.methods import learning_rate
 
 
-def model_card(params: Params, validation_loss: float, step: int) -> str:
-    """README.md of the adapter, in the hub's format: what it is, how it was made, how to load it."""
-    train = params.train
-    prepend = f"{train.num_virtual_tokens} virtual tokens"
+def model_card(base: Path, train: Train, validation_loss: float, step: int) -> str:
+    """README.md of the adapter, in the hub's format: what it is, how it was made, how to load it.
+
+    It says nothing that the train stage doesn't read: a card must not go stale when another stage's params change.
+    """
+    source = json.loads((base / "source.json").read_text(encoding="utf-8"))["source"]
+    method = train.method.replace("_", " ")
     return f"""---
-base_model: models/base
+base_model: {base.as_posix()}
 library_name: peft
 pipeline_tag: text-generation
 tags:
-- {train.method.replace("_", "-")}
+- {method.replace(" ", "-")}
 - soft-prompt
 ---
 
-# Soft prompt for {params.model.source}
+# Soft prompt for {source}
 
-{prepend} in front of a frozen model, tuned on `{params.data.source}` (split `{params.data.split}`) with PEFT's
-{train.method.replace("_", " ")}: {train.init} initialisation, {train.optimizer}, peak learning rate
-{learning_rate(train):g}, batches of {train.batch_size * train.accumulation_steps} rows. The prompt is the one of step
-{step}, where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
+{train.num_virtual_tokens} virtual tokens in front of the frozen model, tuned with PEFT: {method}, {train.init}
+initialisation, {train.optimizer} with a peak learning rate of {learning_rate(train):g}, {train.schedule} schedule,
+{train.batch_size * train.accumulation_steps} rows a step. This is the prompt of step {step}, where the validation loss
+was lowest: {validation_loss:.4f} nats per answer token.
 
 From the root of the repository that made it:
 
@@ -31,8 +37,8 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 
 model = AutoPeftModelForCausalLM.from_pretrained("models/adapter")
-tokenizer = AutoTokenizer.from_pretrained("models/base")
+tokenizer = AutoTokenizer.from_pretrained("{base.as_posix()}")
 ```
 
-Prompts have to be written as in training: with `tokenize.template`, here `{params.tokenize.template}`.
+Questions have to be put as in training: see `tokenize.template` in params.yaml.
 """

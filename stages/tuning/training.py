@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
 from stages.params import Params
-from stages.scoring.batches import collate
+from stages.scoring.batches import collate, row_lengths
 from stages.scoring.losses import row_losses
 from stages.tuning.callbacks import LiveCallback, ProgressCallback
 from stages.tuning.methods import learning_rate
@@ -31,7 +31,7 @@ class PromptTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LikeLengthSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
         step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LikeLengthSampler([len(ids) for ids in rows["input_ids"]], step, self.args.seed)
+        return LikeLengthSampler(row_lengths(rows), step, self.args.seed)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Loss per label token over the whole validation split; `Trainer`'s own moves with the batch size."""

@@ -25,20 +25,27 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """Yield an empty, ignored folder next to `beside` that is gone afterwards, unless it was renamed."""
+    folder = beside.with_name(f".{beside.name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)  # left behind by a run that was killed
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def output_folder(final: Path) -> Iterator[Path]:
     """Yield an empty folder beside `final`; write its manifest and rename it to `final` if the block succeeds."""
-    partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left behind by a run that was killed
-    partial.mkdir(parents=True)
-    try:
+    with scratch_folder(final) as partial:
         yield partial
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         lines = [f"{sha256_of(path)}  {path.relative_to(partial).as_posix()}\n" for path in files]
         (partial / MANIFEST).write_text("".join(lines), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         os.rename(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from stages.scoring.bootstrap import paired_difference, verdict
 from stages.scoring.headline import headline
 from stages.scoring.losses import row_losses, with_hard_prompt
 from stages.scoring.metrics import metrics
-from stages.templates import IGNORED
+from stages.tokens import IGNORED
 
 GENERATOR = np.random.default_rng(0)
 

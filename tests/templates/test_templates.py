@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from stages.rows import make_row
-from stages.templates import IGNORED, Encoded, Template
+from stages.templates import Encoded, Template
+from stages.tokens import IGNORED
 from stages.workspace.errors import InputError
 
 ROW = make_row("Add the numbers.", "1, 2", "3", source="s")

@@ -1,0 +1,174 @@
+"""The toy through the real DVC and make, in a clone: reruns, experiments, kills, damage."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.toy import ROOT, TOY, write_params, write_rows
+
+LOCAL = {"model.source": "models/local/toy", "data.source": "data/local/rows.json"}
+STAGES = ["fetch_model", "fetch_data", "prepare", "tokenize", "train", "evaluate"]
+
+
+def clone_of_the_working_tree(folder: Path) -> Path:
+    """What a clone of a commit of the working tree would hold, with one commit."""
+    names = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).splitlines()
+    for name in names:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    call(folder, "git init -q -b main && git add -A && git -c user.name=t -c user.email=t@t commit -qm clone")
+    return folder
+
+
+def call(folder: Path, command: str, *, ok: bool = True) -> str:
+    """Run a command of the README in `folder`, with this environment's tools; return all that it prints."""
+    result = subprocess.run(["bash", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True)
+    text = result.stdout + result.stderr
+    assert (result.returncode == 0) == ok, text
+    return text
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "MAKEFLAGS": "--assume-old=.venv/installed",  # the environment of the tests is installed already
+    }
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture(scope="module")
+def finished_clone(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
+    """A clone in which `make repro` has run on the toy, committed."""
+    folder = clone_of_the_working_tree(tmp_path_factory.mktemp("dvc") / "clone")
+    shutil.copytree(toy_model, folder / "models/local/toy")
+    write_rows(folder).rename(folder / "data/local/rows.json")
+    write_params(folder, **{**TOY, **LOCAL, "train.max_steps": 6})
+    output = call(folder, "make repro")
+    assert stages_run(output) == STAGES
+    call(folder, "git add -A && git -c user.name=t -c user.email=t@t commit -qm toy")
+    return folder
+
+
+@pytest.fixture
+def clone(finished_clone: Path) -> Iterator[Path]:
+    """The finished clone, brought back to its commit afterwards with the commands that messages name."""
+    yield finished_clone
+    call(finished_clone, "git checkout -q . && git clean -fdq && dvc checkout -q && dvc repro -q")
+
+
+def test_make_repro_again_does_nothing_and_says_so(clone: Path) -> None:
+    output = call(clone, "make repro")
+    assert stages_run(output) == []
+    assert "up to date" in output
+    metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
+    for rival, name in (("bare", "bare model"), ("hard", "hard prompt"), ("tuned", "tuned prompt")):
+        assert f"| {name:12} | {metrics[rival]['loss']:14.3f} |" in output
+    assert "adapter models/adapter" in output
+
+
+def test_force_leaves_dvc_lock_unchanged(clone: Path) -> None:
+    before = (clone / "dvc.lock").read_bytes()
+    assert stages_run(call(clone, "dvc repro --force")) == STAGES
+    assert (clone / "dvc.lock").read_bytes() == before
+    assert call(clone, "git status --porcelain") == ""
+
+
+def test_the_first_experiment(clone: Path) -> None:
+    output = call(clone, "dvc exp run -S train.num_virtual_tokens=5")
+    assert stages_run(output) == ["train", "evaluate"]
+    config = json.loads((clone / "models/adapter/adapter_config.json").read_text(encoding="utf-8"))
+    assert config["num_virtual_tokens"] == 5
+    shown = json.loads(call(clone, "dvc exp show --json"))
+    assert len(shown[1]["experiments"]) == 1, "the workspace, then the commit with its experiment"
+
+
+def test_workers_rerun_nothing(clone: Path) -> None:
+    write_params(clone, **{"tokenize.workers": 2})
+    assert "up to date" in call(clone, "dvc status")
+
+
+def test_an_edited_local_file_reruns_its_stage(clone: Path) -> None:
+    rows = clone / "data/local/rows.json"
+    rows.write_text(rows.read_text(encoding="utf-8").replace("apple", "apricot"), encoding="utf-8")
+    assert stages_run(call(clone, "dvc repro --dry")) == STAGES[1:]
+
+
+def test_make_repro_refuses_a_bad_value_before_dvc_deletes_anything(clone: Path) -> None:
+    write_params(clone, **{"train.batch_sise": 3})
+    output = call(clone, "make repro", ok=False)
+    assert "params.yaml: train.batch_sise: unknown key; did you mean train.batch_size?" in output
+    assert "Traceback" not in output
+    assert stages_run(output) == []
+    assert (clone / "models/adapter/adapter_model.safetensors").exists()
+
+
+def test_a_bad_value_given_to_dvc_loses_no_work(clone: Path) -> None:
+    output = call(clone, "dvc exp run -S train.num_virtual_tokens=0", ok=False)
+    assert "error: params.yaml: train.num_virtual_tokens: 0 is not allowed; allowed: at least 1" in output
+    assert "git checkout . && dvc checkout" in output
+    assert "Traceback" not in output
+    call(clone, "git checkout -q . && dvc checkout")
+    assert "up to date" in call(clone, "dvc status")
+
+
+def start_training(clone: Path) -> tuple[subprocess.Popen, psutil.Process]:
+    """`dvc repro` of a long training, once it trains: DVC and the stage."""
+    write_params(clone, **{"train.max_steps": 400})
+    curve = clone / "results/train/plots/metrics/train/loss.tsv"
+    curve.unlink()
+    dvc = subprocess.Popen(["dvc", "repro"], cwd=clone, env=environment(), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not curve.exists():
+        assert time.monotonic() < deadline
+        assert dvc.poll() is None
+        time.sleep(0.05)
+    children = psutil.Process(dvc.pid).children(recursive=True)
+    return dvc, next(child for child in children if "stages.train" in child.cmdline())
+
+
+@pytest.mark.parametrize("victim", ["stage", "dvc"])
+def test_sigkill_is_repaired_by_the_next_make_repro(clone: Path, victim: str) -> None:
+    dvc, stage = start_training(clone)
+    (stage if victim == "stage" else psutil.Process(dvc.pid)).kill()
+    dvc.wait(timeout=60)
+    stage.wait(timeout=10)  # no orphan goes on training
+    assert not (clone / "models/adapter").exists()
+    write_params(clone, **{"train.max_steps": 5})
+    call(clone, "make repro")
+    killed = (clone / "dvc.lock").read_bytes()
+    call(clone, "dvc repro --force --single-item train")
+    assert (clone / "dvc.lock").read_bytes() == killed, "what the killed run left must not show"
+    left = [path.name for path in (clone / "models").iterdir()]
+    assert sorted(left) == ["adapter", "base", "local"]
+
+
+def test_a_damaged_object_in_the_cache_is_noticed_and_repaired(clone: Path) -> None:
+    """Written in place, which root can do and which hard links carry into the workspace; checkout restores it too."""
+    weights = clone / "models/base/model.safetensors"
+    weights.chmod(0o644)
+    with weights.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x42")
+    shutil.rmtree(clone / "models/base")
+    call(clone, "dvc checkout")  # DVC trusts its cache
+    write_params(clone, **{"train.num_virtual_tokens": 6})
+    output = call(clone, "dvc repro", ok=False)
+    assert "models/base/model.safetensors is damaged" in output
+    assert "make repair" in output
+    output = call(clone, "make repair")
+    assert "2 damaged" in output, "the object and the folder that was linked to it"
+    assert stages_run(call(clone, "make repro"))[0] == "fetch_model"
+    assert "nothing is damaged" in call(clone, "make repair")

@@ -1,0 +1,67 @@
+"""dvc.yaml against the code: a stage depends on what it imports, and on nothing else."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.params import Params
+from stages.params.faults import known_keys
+from tests.conftest import STAGES
+from tests.toy import ROOT
+
+GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+SECTIONS = {"fetch_model": "model", "fetch_data": "data"}  # the others have their stage's name
+# Keys that change the time a stage takes, but not one byte of what it writes.
+UNDECLARED = {"tokenize.workers"}
+
+
+def file_of(module: str) -> Path | None:
+    path = ROOT / module.replace(".", "/")
+    candidates = [path.with_suffix(".py"), path / "__init__.py"]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def imported(file: Path, seen: set[Path]) -> set[Path]:
+    """The files of stages/ that `file` imports, at the top or late, and what those import."""
+    if file in seen:
+        return seen
+    seen.add(file)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.startswith("stages.") and (found := file_of(name)):
+                imported(found, seen)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_that_it_imports(stage: str) -> None:
+    """The check of the whole params.yaml (stages/params but for the own section) is no dep: it changes no output."""
+    own = ROOT / f"stages/{stage}.py"
+    files = imported(own, set())
+    folders = {file.relative_to(ROOT).parts[1] for file in files if len(file.relative_to(ROOT).parts) > 2} - {"params"}
+    wanted = {f"stages/{folder}" for folder in folders}
+    wanted |= {f"stages/{stage}.py", f"stages/params/{SECTIONS.get(stage, stage)}.py"}
+    assert {dep for dep in GRAPH[stage]["deps"] if dep.startswith("stages/")} == wanted
+
+
+def test_every_key_is_a_param_of_a_stage_and_every_param_is_a_key() -> None:
+    keys = {key for key, _ in known_keys(Params)}
+    declared = {param for stage in GRAPH.values() for param in stage["params"]}
+    columns = {key for key in keys if key.startswith("data.columns.")}
+    assert declared == keys - UNDECLARED - columns | {"data.columns"}
+
+
+def test_stage_file_and_section_are_one_word() -> None:
+    assert list(GRAPH) == list(STAGES)
+    for stage, definition in GRAPH.items():
+        assert definition["cmd"] == f"python -m stages.{stage}"
+        section = SECTIONS.get(stage, stage)
+        assert any(param.startswith(f"{section}.") for param in definition["params"])
+        assert section in Params.model_fields

@@ -1,0 +1,87 @@
+"""The README tells the truth: its numbers, its commands, its map; and the committed results are those of the code."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stages.scoring.headline import headline
+from tests.test_dvc import call, environment
+from tests.toy import ROOT
+
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+COMMANDS += re.findall(r"`(dvc exp run [^`]+)`", TEXT)
+
+
+def test_the_table_is_that_of_the_committed_metrics() -> None:
+    metrics = json.loads((ROOT / "results/metrics.json").read_text(encoding="utf-8"))
+    shown = re.search(r"<!-- result.*?-->\n(.*?)\n<!-- /result -->", TEXT, re.S)
+    assert shown
+    assert shown[1] == headline(metrics)
+
+
+def test_the_default_result_is_real() -> None:
+    """The prompt gains at least 0.3 nats per token on the bare model, and the interval is far from zero."""
+    metrics = json.loads((ROOT / "results/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["tuned_minus_bare"]["mean"] <= -0.3
+    assert metrics["tuned_minus_bare"]["high"] < -0.15
+
+
+def test_dvc_lock_is_that_of_the_code_and_params() -> None:
+    """A clone has no outputs, but its code, its params and its metrics must be those that dvc.lock names."""
+    status = json.loads(call(ROOT, "dvc status --json"))
+    faults = [
+        (stage, kind, path)
+        for stage, changes in status.items()
+        for change in changes
+        for kind in change
+        if kind in ("changed deps", "changed outs")
+        for path, state in change[kind].items()
+        if state != "deleted"
+    ]
+    assert faults == []
+    assert "changed command" not in json.dumps(status)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("dvc exp run")])
+def test_an_experiment_of_the_readme_changes_params_as_meant(command: str, tmp_path: Path) -> None:
+    """DVC's own parser takes the command, and the schema takes the result."""
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    overrides = re.findall(r"-S (?:'([^']+)'|(\S+))", command)
+    code = (
+        "import sys; from pathlib import Path; from dvc.utils.hydra import apply_overrides;"
+        "apply_overrides('params.yaml', sys.argv[1:]);"
+        "from stages.params import load_params; load_params(Path('params.yaml'))"
+    )
+    result = subprocess.run(
+        ["python", "-c", code, *(quoted or plain for quoted, plain in overrides)],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert overrides
+    assert result.returncode == 0, result.stderr
+    before, after = (path.read_text(encoding="utf-8") for path in (ROOT / "params.yaml", tmp_path / "params.yaml"))
+    assert before != after
+
+
+def test_make_targets_and_files_exist() -> None:
+    targets = set(re.findall(r"\bmake (?:PYTHON=\S+ )?([a-z]+)`", TEXT)) | {"repro", "test"}
+    for target in targets:
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    map_ = TEXT.split("## Map")[1].split("```")[1]
+    names = re.findall(r"^(\S+\.(?:yaml|lock)|Makefile)|(\w+\.py)|^  (\w+/)", map_, re.M)
+    for name in (name for group in names for name in group if name):
+        assert (ROOT / name).exists() or (ROOT / "stages" / name).exists() or (ROOT / "tests" / name).exists(), name
+
+
+def test_no_path_or_name_of_a_machine_is_in_an_output() -> None:
+    for name in ("dvc.lock", *(path.as_posix() for path in Path("results").glob("*.json"))):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "/tmp" not in text
+        assert str(ROOT) not in text
