@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint repair lock clean
+.PHONY: repro test lint repair lock
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
@@ -26,13 +26,10 @@ lock: .venv/installed ## write requirements.lock from pyproject.toml
 	@# A local version ("+cpu") names this machine's build of torch; other machines have others.
 	sed -i 's/+[a-z0-9.]*$$//' requirements.lock
 
-clean: ## remove .venv and DVC's cache; the next `make repro` starts from nothing
-	rm -rf .venv .dvc/cache .dvc/tmp
-
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % sys.version_info[:2])'
 	@$(PYTHON) -m venv .venv || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	.venv/bin/pip install --disable-pip-version-check --requirement requirements.lock
 	@touch $@
 
 # Without git (an unpacked archive) DVC works too, but for experiments.

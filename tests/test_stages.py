@@ -2,7 +2,12 @@
 
 import json
 import math
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.workspace.outputs import sha256_of
 from tests.conftest import STAGES, Refusal, Run
-from tests.toy import make_model, toy_rows, write_params, write_rows
+from tests.toy import ROOT, make_model, toy_rows, write_params, write_rows
 
 OUTPUTS = {
     "models/base": {
@@ -219,6 +224,31 @@ def test_gguf_is_dequantised_once(run: Run, project: Path) -> None:
     table = loaded.get_input_embeddings().weight.detach()
     assert torch.allclose(table, model.get_input_embeddings().weight, atol=1e-3)
     assert AutoTokenizer.from_pretrained("models/base").chat_template == tokenizer.chat_template
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "models/adapter")
+    curve = tmp_path / "results/train/plots/metrics/train/loss.tsv"
+    curve.unlink()
+    write_params(tmp_path, **{"train.max_steps": 2000})
+    stage = subprocess.Popen(
+        [sys.executable, "-m", "stages.train"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not curve.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    stage.send_signal(signal.SIGINT)
+    _, message = stage.communicate(timeout=30)
+    assert stage.returncode == 1
+    assert message == "interrupted: nothing half written was kept; run the same command again\n"
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["base"]
 
 
 class TestRefusals:

@@ -1,6 +1,8 @@
 """The schema, the file and the messages."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,12 @@ def test_a_file_that_is_no_mapping_of_sections(tmp_path: Path, text: str, expect
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="git checkout"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("stage", ["params", "fetch_model", "fetch_data", "prepare", "tokenize", "train", "evaluate"])
+def test_params_are_checked_before_torch_is_imported(stage: str) -> None:
+    code = f"import sys, stages.{stage}, stages.params; stages.params.load_params(); print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"
 
 
 def test_a_number_as_dvc_writes_it(tmp_path: Path) -> None:

@@ -147,6 +147,9 @@ def test_epochs_and_schedule(finished: Path, tmp_path: Path) -> None:
     rows = len(trainer.train_dataset)
     assert rows % 8, "the last batch of an epoch is a short one"
     assert trainer.state.global_step == 2 * -(-rows // 8)
+    assert trainer.callback_handler.train_dataloader.batch_sampler.sampler.epoch == 1, (
+        "the second epoch has an order of its own"
+    )
     rates = curve(trainer, "learning_rate")
     assert max(rates) == pytest.approx(0.01)
     assert rates[0] == 0.0
@@ -214,6 +217,13 @@ def test_dtype_and_threads(finished: Path, tmp_path: Path) -> None:
         load_base_model(finished / "models/base", params_of(tmp_path, **{"model.dtype": "auto"})).dtype == torch.float32
     )
     assert torch.get_num_threads() == 1
+
+
+def test_a_bfloat16_model_has_a_float32_prompt(finished: Path, tmp_path: Path) -> None:
+    trainer = trained(finished, tmp_path, **{"model.dtype": "bfloat16"})
+    assert prompt(trainer.model).dtype == torch.float32
+    assert {weight.dtype for weight in trainer.model.get_base_model().parameters()} == {torch.bfloat16}
+    assert not torch.equal(prompt(trainer.model), trainer.before["prompt_encoder.default.embedding.weight"])
 
 
 def test_rows_beyond_the_context_are_refused(finished: Path, tmp_path: Path) -> None:
