@@ -66,8 +66,6 @@ def make_trainer(
         use_cpu=model.device.type == "cpu",
         seed=params.seed,
         optim=OPTIMIZERS[train.optimizer],
-        # Adafactor's own relative steps would override the learning rate.
-        optim_args="scale_parameter=False,relative_step=False" if train.optimizer == "adafactor" else None,
         learning_rate=learning_rate(train),
         weight_decay=0.0,
         lr_scheduler_type="constant_with_warmup" if train.schedule == "constant" else train.schedule,

@@ -1,0 +1,146 @@
+"""Bad input to every stage: one clear line, nothing half written. What params.yaml alone can say is in tests/params."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Refusal, Run
+from tests.toy import make_model, write_params, write_rows
+
+
+def test_no_such_model(refusal: Refusal) -> None:
+    message = refusal("fetch_model", **{"model.source": "toy/nothing"})
+    assert message == (
+        "error: model.source: 'toy/nothing': no such file or folder (relative paths start at the repository's root)"
+    )
+
+
+def test_a_folder_that_is_no_model(refusal: Refusal, project: Path) -> None:
+    (project / "toy/empty").mkdir()
+    assert "not a model: no .safetensors" in refusal("fetch_model", **{"model.source": "toy/empty"})
+    shutil.copy("toy/model/model.safetensors", "toy/empty")
+    assert "not a model: no config.json" in refusal("fetch_model")
+    shutil.copy("toy/model/config.json", "toy/empty")
+    assert "not a model: no tokenizer" in refusal("fetch_model")
+
+
+def test_pickle_weights_only(refusal: Refusal) -> None:
+    weights = Path("toy/model/model.safetensors")
+    weights.rename("toy/model/pytorch_model.bin")
+    assert "pickle weights only, which can run code" in refusal("fetch_model")
+
+
+def test_weights_that_are_no_safetensors(refusal: Refusal) -> None:
+    Path("toy/model/model.safetensors").write_bytes(b"no weights at all")
+    assert "not a model that transformers can load" in refusal("fetch_model")
+
+
+def test_weights_of_another_model(refusal: Refusal, project: Path) -> None:
+    """transformers would make up the missing layer at random."""
+    make_model(project / "toy/deeper", num_hidden_layers=3)
+    shutil.copy("toy/deeper/config.json", "toy/model/config.json")
+    assert "weights are missing from the safetensors files, the first is model.layers.2." in refusal("fetch_model")
+
+
+def test_an_encoder(refusal: Refusal) -> None:
+    path = Path("toy/model/config.json")
+    path.write_text(json.dumps({"model_type": "vit"}), encoding="utf-8")
+    assert "a vit model, not a causal language model" in refusal("fetch_model")
+
+
+def test_a_model_with_code(refusal: Refusal) -> None:
+    path = Path("toy/model/config.json")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "auto_map": {"AutoConfig": "x.Y"}}), encoding="utf-8")
+    assert "wants to run code of its own" in refusal("fetch_model")
+
+
+def test_a_file_that_is_no_gguf(refusal: Refusal) -> None:
+    Path("toy/broken.gguf").write_bytes(b"no GGUF")
+    assert "not a GGUF file" in refusal("fetch_model", **{"model.source": "toy/broken.gguf"})
+
+
+def test_checksums(refusal: Refusal) -> None:
+    assert "error: model.sha256: " in refusal("fetch_model", **{"model.sha256": "0" * 64})
+    assert "error: data.sha256: " in refusal("fetch_data", **{"model.sha256": None, "data.sha256": "0" * 64})
+
+
+def test_an_empty_data_set(refusal: Refusal, project: Path) -> None:
+    write_rows(project, [])
+    assert "the data set has no rows" in refusal("fetch_data")
+
+
+def test_a_bad_cell_names_source_file_and_row(refusal: Refusal) -> None:
+    Path("toy/rows.json").write_text('[{"instruction": "a", "output": 1}]', encoding="utf-8")
+    assert (
+        refusal("fetch_data")
+        == "error: data.source: 'toy/rows.json': rows.json, row 1: column 'output' holds 1, not text"
+    )
+
+
+def test_a_split_that_is_not_there(refusal: Refusal) -> None:
+    assert "error: data.split: 'test': no split test" in refusal("fetch_data", **{"data.split": "test"})
+
+
+def test_everything_filtered_out(refusal: Refusal, run: Run, project: Path) -> None:
+    write_rows(project, [{"instruction": " ", "output": "a"}, {"instruction": "b", "output": ""}])
+    run("fetch_data")
+    message = refusal("prepare")
+    assert "none of the 2 rows is left (1 without instruction, 1 without output" in message
+
+
+def test_too_few_questions_to_split(refusal: Refusal, run: Run, project: Path) -> None:
+    write_rows(project, [{"instruction": "a", "output": "b"}])
+    run("fetch_data")
+    assert "the 1 distinct questions leave no row for" in refusal("prepare")
+
+
+def test_max_length_too_small_for_any_question(refusal: Refusal, run: Run) -> None:
+    run("fetch_model", "fetch_data", "prepare")
+    message = refusal("tokenize", **{"tokenize.max_length": 5})
+    assert "tokenize.max_length: 5 is too small for every question of train.parquet: the shortest takes" in message
+
+
+def test_a_model_without_a_chat_template(refusal: Refusal, run: Run, project: Path) -> None:
+    Path("toy/model/chat_template.jinja").unlink()
+    run("fetch_model", "fetch_data", "prepare")
+    assert "tokenize.template: the model has no chat template" in refusal("tokenize")
+    write_params(project, **{"tokenize.template": "Q: {instruction} A: "})
+    run("tokenize")
+
+
+def test_a_prompt_beyond_the_context(refusal: Refusal, run: Run) -> None:
+    run("fetch_model", "fetch_data", "prepare", "tokenize")
+    assert "train.num_virtual_tokens: a soft prompt of 500 tokens" in refusal(
+        "train", **{"train.num_virtual_tokens": 500}
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing", "maker"),
+    [
+        ("prepare", "data/raw", "fetch_data"),
+        ("tokenize", "models/base", "fetch_model"),
+        ("train", "models/base", "fetch_model"),
+        ("evaluate", "models/base", "fetch_model"),
+    ],
+)
+def test_a_missing_artefact_names_its_maker(refusal: Refusal, stage: str, missing: str, maker: str) -> None:
+    expected = f"error: {missing} is missing or incomplete; make it with: dvc repro {maker}"
+    assert refusal(stage) == expected
+
+
+def test_a_damaged_artefact_is_not_used(refusal: Refusal, run: Run) -> None:
+    run("fetch_model", "fetch_data", "prepare", "tokenize")
+    path = Path("models/base/model.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert "models/base/model.safetensors is damaged" in refusal("train")
+
+
+def test_a_hard_prompt_beyond_the_context(refusal: Refusal, run: Run) -> None:
+    run("fetch_model", "fetch_data", "prepare", "tokenize", "train")
+    assert "evaluate.hard_prompt: a text of" in refusal("evaluate", **{"evaluate.hard_prompt": "fog " * 500})
