@@ -57,12 +57,14 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
 def _nearest(key: str, keys: list[str]) -> str:
     """The known key that was probably meant: one of the same section, else one of the same name, else one alike."""
     section, _, name = key.rpartition(".")
-    siblings = {known.rpartition(".")[2]: known for known in keys if known.rpartition(".")[0] == section}
-    anywhere = {known.rpartition(".")[2]: known for known in reversed(keys)}
+    sections = dict.fromkeys(known.rpartition(".")[0] for known in keys if "." in known)
+    paths = [*sections, *keys]
+    siblings = {path.rpartition(".")[2]: path for path in paths if path.rpartition(".")[0] == section}
+    anywhere = {path.rpartition(".")[2]: path for path in reversed(paths)}
     for candidates in (siblings, anywhere):
         if near := difflib.get_close_matches(name, candidates, n=1):
             return f"did you mean {candidates[near[0]]}?"
-    return "known here: " + ", ".join(siblings.values() or dict.fromkeys(known.partition(".")[0] for known in keys))
+    return "known here: " + ", ".join(siblings.values())
 
 
 def _shown(value: Any) -> str:

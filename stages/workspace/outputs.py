@@ -41,8 +41,7 @@ def output_folder(final: Path) -> Iterator[Path]:
     """Yield an empty folder beside `final`; write its manifest and rename it to `final` if the block succeeds."""
     with scratch_folder(final) as partial:
         yield partial
-        files = sorted(path for path in partial.rglob("*") if path.is_file())
-        lines = [f"{sha256_of(path)}  {path.relative_to(partial).as_posix()}\n" for path in files]
+        lines = [f"{sha256_of(partial / name)}  {name}\n" for name in sorted(_names_in(partial))]
         (partial / MANIFEST).write_text("".join(lines), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         os.rename(partial, final)
@@ -68,14 +67,21 @@ def write_json(final: Path, value: dict[str, Any]) -> None:
 
 def faults_in(folder: Path) -> list[str]:
     """What differs between `folder` and its manifest, one line per file; empty if nothing does."""
-    faults = []
-    for line in (folder / MANIFEST).read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
-        if not (folder / name).is_file():
-            faults.append(f"{folder / name} is missing")
-        elif sha256_of(folder / name) != digest:
-            faults.append(f"{folder / name} is damaged (its SHA-256 is not the one in {folder / MANIFEST})")
+    manifest, found = folder / MANIFEST, _names_in(folder)
+    lines = manifest.read_text(encoding="utf-8", errors="replace").splitlines()
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    faults = [f"{folder / name} is missing" for name in sorted(digests.keys() - found)]
+    # A manifest that lost its lines would otherwise vouch for anything.
+    faults += [f"{folder / name} is not in {manifest}" for name in sorted(found - digests.keys())]
+    for name in sorted(found & digests.keys()):
+        if sha256_of(folder / name) != digests[name]:
+            faults.append(f"{folder / name} is damaged (its SHA-256 is not the one in {manifest})")
     return faults
+
+
+def _names_in(folder: Path) -> set[str]:
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return set(files) - {MANIFEST}
 
 
 def verified(folder: Path, stage: str) -> Path:

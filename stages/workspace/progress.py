@@ -21,7 +21,7 @@ def steps(description: str, total: int) -> Iterator[Callable[[str], None]]:
 
     The elapsed time moves every second, so that a library's long silence doesn't look like a hang.
     """
-    with tqdm(total=total, desc=description, bar_format="{desc}: {n}/{total} {postfix} {elapsed}") as bar:
+    with tqdm(total=total, desc=description, bar_format="{desc}: {n}/{total}{postfix} |{bar}| {elapsed}") as bar:
         begun, done = 0, threading.Event()
 
         def begin(step: str) -> None:

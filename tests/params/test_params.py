@@ -63,6 +63,8 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
             "prepare.number_of_rows: unknown key; known here: prepare.validation, prepare.test",
         ),
         ({"treads": 2}, "treads: unknown key; did you mean threads?"),
+        ({"trains": {}}, "trains: unknown key; did you mean train?"),
+        ({"zzz": 2}, "zzz: unknown key; known here: model, data, "),
         ({"train.batch_size": "16"}, 'train.batch_size: "16" is not allowed; allowed: a whole number'),
         ({"train.batch_size": 1.5}, "train.batch_size: 1.5 is not allowed; allowed: a whole number"),
         ({"train.batch_size": True}, "train.batch_size: true is not allowed; allowed: a whole number"),

@@ -68,10 +68,21 @@ def test_damage_is_noticed_and_named(tmp_path: Path) -> None:
     (tmp_path / "out/b.txt").unlink()
     with pytest.raises(InputError) as error:
         verified(tmp_path / "out", "stage")
-    damaged, missing, way_out = str(error.value).splitlines()
+    missing, damaged, way_out = str(error.value).splitlines()
     assert "a.txt is damaged" in damaged
     assert "b.txt is missing" in missing
     assert "make repair" in way_out
+
+
+def test_a_manifest_that_lost_a_line_vouches_for_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    manifest = tmp_path / "out/SHA256SUMS"
+    manifest.write_text(manifest.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"b\.txt is not in "):
+        verified(tmp_path / "out", "stage")
+    manifest.write_bytes(b"\xff\x00")
+    with pytest.raises(InputError, match=r"a\.txt is not in "):
+        verified(tmp_path / "out", "stage")
 
 
 def test_repair_removes_only_objects_that_belie_their_name(tmp_path: Path) -> None:
