@@ -27,7 +27,8 @@ def clone_of_the_working_tree(folder: Path) -> Path:
             shutil.copy(ROOT / name, folder / name)
     (folder / ".venv").mkdir()
     (folder / ".venv/installed").touch()  # the environment of the tests is on PATH
-    call(folder, "git init -q -b main && git add -A && git -c user.name=t -c user.email=t@t commit -qm clone")
+    call(folder, "git init -q -b main && git config user.name test && git config user.email test@localhost")
+    call(folder, "git add -A && git commit -qm clone")
     return folder
 
 
@@ -60,7 +61,7 @@ def finished_clone(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) ->
     write_params(folder, **{**TOY, **LOCAL, "train.max_steps": 6})
     output = call(folder, "make repro")
     assert stages_run(output) == STAGES
-    call(folder, "git add -A && git -c user.name=t -c user.email=t@t commit -qm toy")
+    call(folder, "git add -A && git commit -qm toy")
     return folder
 
 
