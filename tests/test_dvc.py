@@ -1,5 +1,6 @@
 """The toy through the real DVC and make, in a clone: reruns, experiments, kills, damage."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -159,8 +160,9 @@ def test_sigkill_is_repaired_by_the_next_make_repro(clone: Path, victim: str) ->
 
 
 def test_a_damaged_object_in_the_cache_is_noticed_and_repaired(clone: Path) -> None:
-    """Written in place, past the read-only bit: the hard link carries it into the cache, and checkout restores it."""
-    weights = clone / "models/base/model.safetensors"
+    """Written in place, past the read-only bit, as through a hard link in a workspace; checkout restores the damage."""
+    digest = hashlib.md5((clone / "models/base/model.safetensors").read_bytes()).hexdigest()
+    weights = clone / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
     weights.chmod(0o644)
     with weights.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
