@@ -15,7 +15,7 @@ def main(params: Params) -> None:
     base, tokenized = verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
     adapter = verified(ADAPTER, "train")
     from datasets import Dataset
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import AutoTokenizer
 
     from stages.scoring.batches import row_lengths
@@ -31,7 +31,10 @@ def main(params: Params) -> None:
     hard_prompt = AutoTokenizer.from_pretrained(base)(text, add_special_tokens=False)["input_ids"]
     if not hard_prompt:
         raise InputError(f"evaluate.hard_prompt: {text!r} has no token in this model's vocabulary")
-    check_context(model, len(hard_prompt), int(row_lengths(test).max()), "evaluate.hard_prompt: a text")
+    virtual = PeftConfig.from_pretrained(str(adapter)).num_virtual_tokens
+    longest = int(row_lengths(test).max())
+    check_context(model, len(hard_prompt), longest, "evaluate.hard_prompt: a text")
+    check_context(model, virtual, longest, "train.num_virtual_tokens: a soft prompt")
 
     size = params.evaluate.batch_size
     losses = pd.DataFrame({"example_id": test["example_id"], "question_id": test["question_id"]})

@@ -2,7 +2,7 @@
 
 from stages.params import Params
 from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, scratch_folder, verified
+from stages.workspace.outputs import output_folder, removed_on_failure, scratch_folder, verified
 from stages.workspace.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
 from stages.workspace.progress import quiet_libraries
 
@@ -33,7 +33,8 @@ def main(params: Params) -> None:
     with (
         scratch_folder(ADAPTER.with_name("checkpoints")) as checkpoints,
         output_folder(ADAPTER) as folder,
-        Live(str(RESULTS / "train"), save_dvc_exp=False, dvcyaml=None) as live,
+        removed_on_failure(RESULTS / "train") as curves,
+        Live(str(curves), save_dvc_exp=False, dvcyaml=None) as live,
     ):
         trainer = make_trainer(model, rows, params, checkpoints, live)
         trainer.train()

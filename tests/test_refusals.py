@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Refusal, Run
-from tests.toy import make_model, write_params, write_rows
+from tests.toy import make_model, toy_rows, write_params, write_rows
 
 
 def test_no_such_model(refusal: Refusal) -> None:
@@ -55,6 +55,46 @@ def test_a_model_with_code(refusal: Refusal) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "auto_map": {"AutoConfig": "x.Y"}}), encoding="utf-8")
     assert "wants to run code of its own" in refusal("fetch_model")
+
+
+def test_a_missing_shard(refusal: Refusal) -> None:
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
+    Path("toy/model/model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    assert "model-00002-of-00002.safetensors missing, which model.safetensors.index.json names" in refusal(
+        "fetch_model"
+    )
+
+
+def test_a_tokenizer_that_the_model_has_too_few_embeddings_for(refusal: Refusal, project: Path) -> None:
+    make_model(project / "toy/small", vocab_size=100)
+    assert "but the model only 100 embeddings" in refusal("fetch_model", **{"model.source": "toy/small"})
+
+
+def test_a_folder_that_is_a_file(refusal: Refusal) -> None:
+    Path("data").write_text("", encoding="utf-8")
+    assert "can't read or write" in refusal("fetch_data")
+
+
+@pytest.mark.parametrize("source", ["~nobody-of-this-name/rows.json", "x" * 5000])
+def test_a_path_that_can_not_be(refusal: Refusal, source: str) -> None:
+    assert "error: data.source: " in refusal("fetch_data", **{"data.source": source})
+
+
+def test_a_loss_that_is_no_number_leaves_no_curves(refusal: Refusal, run: Run) -> None:
+    run("fetch_model", "fetch_data", "prepare", "tokenize")
+    changes = {"train.learning_rate": 1e6, "train.warmup_ratio": 0.0, "model.dtype": "float16"}
+    assert "the loss of step 2 is nan" in refusal("train", **changes)
+
+
+def test_a_soft_prompt_beyond_the_context_of_the_test_rows(refusal: Refusal, run: Run) -> None:
+    """The adapter was tuned with shorter rows than the ones that it is scored on."""
+    run("fetch_model", "fetch_data", "prepare", "tokenize")
+    run("train")
+    long = [{**row, "output": row["output"] * 60} for row in toy_rows()]
+    write_rows(Path(), long)
+    write_params(Path(), **{"tokenize.max_length": 510})
+    run("fetch_data", "prepare", "tokenize")
+    assert "train.num_virtual_tokens: a soft prompt of 4 tokens" in refusal("evaluate", **{"evaluate.hard_prompt": "a"})
 
 
 def test_a_file_that_is_no_gguf(refusal: Refusal) -> None:

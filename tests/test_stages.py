@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.workspace.outputs import sha256_of
 from tests.conftest import STAGES, Run
+from tests.gguf_file import write_gguf
 from tests.toy import ROOT, toy_rows, write_params, write_rows
 
 OUTPUTS = {
@@ -174,48 +175,13 @@ def test_curves_are_recorded_as_it_runs(finished: Path) -> None:
 
 def test_gguf_is_dequantised_once(run: Run, project: Path) -> None:
     """A real GGUF file, written with the reference implementation."""
-    import gguf
-    import numpy as np
-
-    # One block of Q8_0 is 32 values; rows are multiples of it.
-    model = AutoModelForCausalLM.from_pretrained("toy/model")
-    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    config, tokenizer = model.config, AutoTokenizer.from_pretrained("toy/model")
-    writer = gguf.GGUFWriter("toy/model.gguf", "qwen2")
-    writer.add_block_count(2)
-    writer.add_context_length(512)
-    writer.add_embedding_length(32)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10000.0)
-    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
-    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(vocabulary)
-    writer.add_token_types([3 if token in tokenizer.all_special_tokens else 1 for token in vocabulary])
-    writer.add_token_merges([" ".join(pair) for pair in merges])
-    writer.add_eos_token_id(tokenizer.eos_token_id)
-    writer.add_chat_template(tokenizer.chat_template)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, 2)
-    for name, weight in weights.items():
-        target = names.get_name(name.removesuffix(".weight"))
-        if target is None or name.startswith("lm_head"):
-            continue
-        if weight.ndim == 2:
-            quantised = gguf.quants.quantize(weight, gguf.GGMLQuantizationType.Q8_0)
-            writer.add_tensor(f"{target}.weight", quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-        else:
-            writer.add_tensor(f"{target}.weight", weight)
-    for layer in range(2):
-        for part, size in (("q", 32), ("k", 16), ("v", 16)):
-            writer.add_tensor(f"blk.{layer}.attn_{part}.bias", np.zeros(size, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    model, tokenizer = write_gguf(Path("toy/model"), Path("toy/model.gguf"))
+    whole = Path("toy/model.gguf").read_bytes()
+    write_params(project, **{"model.source": "toy/cut.gguf"})
+    for length in (10, len(whole) // 4, len(whole) - 1000):
+        Path("toy/cut.gguf").write_bytes(whole[:length])
+        with pytest.raises(SystemExit, match="not a GGUF file that transformers can read, or not a whole one"):
+            run("fetch_model")
     write_params(project, **{"model.source": "toy/model.gguf", "model.sha256": sha256_of(Path("toy/model.gguf"))})
     run("fetch_model")
     loaded = AutoModelForCausalLM.from_pretrained("models/base")

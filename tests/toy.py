@@ -69,18 +69,9 @@ def make_model(folder: Path, **config: Any) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                num_key_value_heads=2,
-                max_position_embeddings=512,
-                tie_word_embeddings=True,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-                bos_token_id=None,
-                **{**sizes, **config},
-            )
-        )
+        sizes |= {"num_key_value_heads": 2, "max_position_embeddings": 512, "vocab_size": len(tokenizer)}
+        ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+        model = LlamaForCausalLM(LlamaConfig(tie_word_embeddings=True, **ids, **{**sizes, **config}))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

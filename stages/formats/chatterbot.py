@@ -10,20 +10,23 @@ import yaml
 from stages.params.data import Columns
 from stages.rows import make_row
 from stages.workspace.errors import InputError
+from stages.workspace.text import is_text, read_text
+
+# The base loader leaves every scalar the text that it is: "Yes" and "42" are answers, not a truth and a number.
+LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+DEEPEST = 20  # the format itself has three levels
 
 
 def read(path: Path, columns: Columns) -> Iterator[dict]:
     """Yield a row for each adjacent pair of utterances; the format has no columns to map."""
+    text = read_text(path)
     try:
-        # The base loader leaves every scalar the text that it is: "Yes" and "42" are answers, not a truth and a number.
-        with path.open(encoding="utf-8-sig") as file:
-            document = yaml.load(file, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 text (byte {error.start})") from None
+        _check_depth(path, text)
+        document = yaml.load(text, Loader=LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path.name}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        raise InputError(f"{path.name}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     conversations = document.get("conversations") if isinstance(document, dict) else None
     if not isinstance(conversations, list):
         raise InputError(f"{path.name}: no list `conversations`: not a file of ChatterBot's corpus")
@@ -32,7 +35,16 @@ def read(path: Path, columns: Columns) -> Iterator[dict]:
             # One utterance that a missing dash made a text: trivia.yml of chatterbot-corpus 1.3.3 has one.
             print(f"warning: {path.name}: conversation {number} is a single text and has no answer", file=sys.stderr)
             continue
-        if not isinstance(conversation, list) or not all(isinstance(turn, str) for turn in conversation):
+        if not isinstance(conversation, list) or not all(map(is_text, conversation)):
             raise InputError(f"{path.name}: conversation {number} is not a list of texts")
         for question, answer in pairwise(conversation):
             yield make_row(question, "", answer, source=path.stem)
+
+
+def _check_depth(path: Path, text: str) -> None:
+    """Refuse what is nested too deep: libyaml recurses, and ends the process where the stack does."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"{path.name}: nested more than {DEEPEST} deep: not a file of ChatterBot's corpus")

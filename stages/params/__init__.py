@@ -17,6 +17,7 @@ from stages.params.section import Section
 from stages.params.tokenize import Tokenize
 from stages.params.train import Train
 from stages.workspace.errors import InputError
+from stages.workspace.text import read_text
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -25,7 +26,7 @@ class Params(Section):
     """All of params.yaml, one attribute per section."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    threads: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1, le=1024)]
     device: Literal["cpu", "cuda", "auto"]
     model: Model
     data: Data
@@ -46,19 +47,21 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; restore it with: git checkout {path}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start})") from None
+        values = YAML(typ="safe", pure=True).load(read_text(path))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; restore it with: git checkout {path}") from None
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path}{line}: not valid YAML: {(error.problem or '').strip()}") from None
     except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    except (ValueError, RecursionError) as error:  # a date that is none, a number or a nesting beyond Python's limits
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a mapping of keys and sections; restore it with: git checkout {path}")
     try:
-        return Params.model_validate(values if isinstance(values, dict) else {})
+        return Params.model_validate(values)
     except ValidationError as error:
         faults = describe(error, Params)
         hint = "the last committed values come back with: git checkout . && dvc checkout"
-        raise InputError("\n".join([*(f"{path}: {fault}" for fault in faults), hint])) from None
+        raise InputError(*(f"{path}: {fault}" for fault in faults), hint) from None

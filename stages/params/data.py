@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from stages.params.section import Section, Sha256, Source
 
@@ -15,6 +15,14 @@ class Columns(Section):
     instruction: Column
     input: Column | None
     output: Column
+
+    @field_validator("input", "output")
+    @classmethod
+    def is_another_column(cls, name: str | None, info: ValidationInfo) -> str | None:
+        """Refuse one column in two places: an answer would stand in its own question."""
+        if name is not None and name in info.data.values():
+            raise ValueError("a column that is not named twice")
+        return name
 
 
 class Data(Section):

@@ -1,17 +1,15 @@
 """`evaluate` in params.yaml: the rival of the tuned prompt, and the batches in which all rivals are scored."""
 
-from typing import Annotated
+from pydantic import field_validator
 
-from pydantic import Field, field_validator
-
-from stages.params.section import Section
+from stages.params.section import Positive, Section
 
 
 class Evaluate(Section):
     """See params.yaml for the meaning of each key."""
 
     hard_prompt: str
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Positive
 
     @field_validator("hard_prompt")
     @classmethod

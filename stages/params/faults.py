@@ -42,7 +42,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
         key = next((known for known in fields if path == known or path.startswith(f"{known}.")), path)
         if key in lines:
             continue
-        if fault["type"] == "extra_forbidden":
+        if fault["type"] in ("extra_forbidden", "invalid_key"):
             lines[key] = f"{key}: unknown key; {_nearest(key, list(fields))}"
         elif fault["type"] == "missing":
             lines[key] = f"{key}: missing; every key has to be there"
@@ -70,7 +70,7 @@ def _nearest(key: str, keys: list[str]) -> str:
 def _shown(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except TypeError:
+    except (TypeError, ValueError, RecursionError):
         text = str(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
@@ -83,5 +83,5 @@ def _allowed(fault: Any) -> str:
         return str(context["error"])
     for bound, words in BOUNDS.items():
         if bound in context:
-            return f"{words} {context[bound]:g}"
+            return f"{words} {context[bound]:.12g}"
     return WHAT.get(kind, fault["msg"])

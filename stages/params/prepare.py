@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.params.section import Section
+from stages.params.section import Positive, Section
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -14,7 +14,7 @@ class Prepare(Section):
 
     validation: Fraction
     test: Fraction
-    max_rows: Annotated[int, Field(ge=1)] | None
+    max_rows: Positive | None
 
     @field_validator("test")
     @classmethod

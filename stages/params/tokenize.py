@@ -15,8 +15,8 @@ class Tokenize(Section):
 
     template: str
     system: str | None
-    max_length: Annotated[int, Field(ge=2)]
-    workers: Annotated[int, Field(ge=1)]
+    max_length: Annotated[int, Field(ge=2, le=2**31 - 1)]
+    workers: Annotated[int, Field(ge=1, le=1024)]
 
     @field_validator("template")
     @classmethod
@@ -31,8 +31,10 @@ class Tokenize(Section):
             raise ValueError(f"{allowed}; {error}") from None
         named = [field for field in fields if field[0] is not None]
         for name, spec, conversion in named:
-            if name not in PLACEHOLDERS or spec or conversion:
+            if name not in PLACEHOLDERS:
                 raise ValueError(f"{allowed}; {{{name}}} is not a placeholder")
+            if spec or conversion:
+                raise ValueError(f"{allowed}; {{{name}}} takes no format and no conversion (: or !)")
         if not any(name == "instruction" for name, _, _ in named):
             raise ValueError(allowed)
         return template

@@ -4,9 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.params.section import Section
-
-Positive = Annotated[int, Field(ge=1)]
+from stages.params.section import Positive, Section
 
 
 class Train(Section):
@@ -17,7 +15,7 @@ class Train(Section):
     init: Literal["random", "vocabulary", "text"]
     init_text: str | None
     optimizer: Literal["adamw", "adafactor"]
-    learning_rate: Annotated[float, Field(gt=0)] | None
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] | None
     schedule: Literal["linear", "cosine", "constant"]
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     epochs: Annotated[float, Field(gt=0)] | None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.sources import local, pypi
 from stages.workspace.errors import InputError
+from stages.workspace.guard import disk_is_full
 from stages.workspace.outputs import sha256_of
 
 SCHEMES = {"pypi": pypi.fetch}
@@ -39,11 +40,12 @@ def fetched(
         raise InputError(f"{section}.source: {source!r}: unknown scheme {scheme}://; allowed: {allowed}, or a path")
     with tempfile.TemporaryDirectory(prefix="fetch-") as folder:
         try:
-            files = SCHEMES[scheme](reference, Path(folder)) if separator else local.find(source)
-            files = select(files)
-        except InputError as error:
+            files = select(SCHEMES[scheme](reference, Path(folder)) if separator else local.find(source))
+            found = digest(files)
+        except (InputError, OSError, RuntimeError) as error:
+            if disk_is_full(error):
+                raise
             raise InputError(f"{section}.source: {source!r}: {error}") from None
-        found = digest(files)
         if sha256 not in (None, found):
             raise InputError(
                 f"{section}.sha256: the bytes of {source!r} are not the pinned ones: SHA-256 is {found}, expected "

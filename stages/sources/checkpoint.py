@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ def select_model_files(files: list[Path]) -> list[Path]:
         raise InputError("not a model: no config.json")
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
         raise InputError("not a model: no tokenizer (tokenizer.json, tokenizer.model, vocab.json or vocab.txt)")
+    for index in (path for path in chosen if path.name.endswith(".safetensors.index.json")):
+        wanted = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if lacking := sorted(wanted - names):
+            raise InputError(f"{', '.join(lacking)} missing, which {index.name} names")
     return chosen
 
 
@@ -56,25 +61,39 @@ def copy_checkpoint(files: list[Path], folder: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
+@contextmanager
+def _refusing(what: str, folder: Path) -> Iterator[None]:
+    """Turn whatever loading raises into an InputError that says `what`, without the temporary `folder`."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt, SystemExit):
+        raise
+    # json, struct, safetensors, numpy and transformers raise what they like, and a panic of Rust's tokenizers is no
+    # Exception at all.
+    except BaseException as error:
+        raise InputError(f"{what}: {str(error).replace(f'{folder}/', '')[:300]}") from error
+
+
 def dequantise_gguf(file: Path, folder: Path, progress: Callable[[str], None]) -> None:
     """Load a GGUF file once and save it to `folder` as safetensors in float32, with its tokenizer.
 
     transformers would otherwise parse GGUF, which takes half a minute, at every load. float32 holds the dequantised
     values exactly; bfloat16 would round them.
+
+    Raises:
+        InputError: if it is not a whole GGUF file of an architecture that transformers reads.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    try:
+    with _refusing("not a GGUF file that transformers can read, or not a whole one", file.parent):
         progress("weights")
         model = AutoModelForCausalLM.from_pretrained(
             **place, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
         )
         progress("tokenizer")
         tokenizer = AutoTokenizer.from_pretrained(**place)
-    except (ValueError, OSError, KeyError, IndexError) as error:
-        raise InputError(f"not a GGUF file that transformers can read: {' '.join(str(error).split())[:300]}") from error
     progress("saving")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -84,26 +103,28 @@ def check_checkpoint(folder: Path) -> None:
     """Load `folder` as every later stage does.
 
     Raises:
-        InputError: if it is not a causal language model, wants code of its own, or lacks weights.
+        InputError: if it is not a causal language model, wants code of its own, lacks weights, or has a tokenizer with
+            more tokens than embeddings.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    try:
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if "auto_map" in values:
-            raise InputError("the model wants to run code of its own (auto_map in config.json), which is never done")
+    with _refusing("not a model that transformers can load", folder):
+        for name in ("config.json", "tokenizer_config.json"):
+            file = folder / name
+            if file.exists() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+                raise InputError(f"the model wants to run code of its own (auto_map in {name}), which is never done")
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise InputError(f"a {config.model_type} model, not a causal language model")
-        AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model_and_info: Any = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, output_loading_info=True
-        )
-    except InputError:
-        raise
-    except Exception as error:  # json, safetensors, tokenizers and transformers each have exceptions of their own
-        raise InputError(f"not a model that transformers can load: {' '.join(str(error).split())[:300]}") from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
+    model, info = loaded
     # transformers would initialise what is missing at random, with a warning only.
-    if missing := sorted(model_and_info[1]["missing_keys"]):
+    if missing := sorted(info["missing_keys"]):
         raise InputError(f"{len(missing)} weights are missing from the safetensors files, the first is {missing[0]}")
+    embeddings, last = model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
+    if last >= embeddings:
+        raise InputError(
+            f"the tokenizer has token {last}, but the model only {embeddings} embeddings; they don't match"
+        )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from string import Formatter
 from typing import TYPE_CHECKING
 
 from stages.rows import Message, instruction_of
@@ -48,6 +49,7 @@ class Template:
                 "tokenize.template: the model has no chat template; write a literal one, such as "
                 "'Question: {instruction} | Answer: '"
             )
+        self.names_input = text != CHAT and any(name == "input" for _, name, _, _ in Formatter().parse(text))
         self.end_id = self._end_id()
 
     def prompt(self, messages: list[Message], input: str) -> str:
@@ -58,7 +60,7 @@ class Template:
         if self.text == CHAT:
             return self._chat(messages, to_answer=True)
         question = messages[-1]["content"]
-        if "{input}" not in self.text:
+        if not self.names_input:
             return self.text.format(instruction=question)
         return self.text.format(instruction=instruction_of(question, input), input=input)
 

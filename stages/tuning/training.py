@@ -9,6 +9,7 @@ from datasets import Dataset
 from dvclive import Live
 from peft import PeftModel
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from stages.params import Params
 from stages.scoring.batches import collate, row_lengths
@@ -39,6 +40,16 @@ class PromptTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_loss": float(losses.sum() / tokens.sum())}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False) -> Any:
+        """Let the untrained prompt be a candidate too: `Trainer` measures it, but keeps only what comes later."""
+        metrics = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        if self.state.global_step == 0:
+            self._determine_best_metric(metrics=metrics, trial=trial)
+            # `_save_checkpoint` would set this, but takes a best step of 0 for none.
+            self.state.best_model_checkpoint = f"{self.args.output_dir}/{PREFIX_CHECKPOINT_DIR}-0"
+            self._save_checkpoint(self.model, trial)
         return metrics
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:

@@ -2,4 +2,16 @@
 
 
 class InputError(Exception):
-    """Bad input. Its text names what was wrong, what is allowed and what to do; no traceback is shown."""
+    """Bad input: one fault, or several. Each names what was wrong, what is allowed and what to do.
+
+    A fault is shown as one line, without a traceback: line breaks and control characters, which may come from the data,
+    are made harmless.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(_one_line(str(fault)) for fault in self.args)
+
+
+def _one_line(text: str) -> str:
+    shown = "".join(c if c.isprintable() or c.isspace() else c.encode("unicode_escape").decode() for c in text)
+    return " ".join(shown.split())

@@ -40,14 +40,20 @@ def exit_on_input_error() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing half written was kept; run the same command again")
     except Exception as error:
-        # safetensors, Arrow and torch each wrap the operating system's error in a class of their own.
-        if getattr(error, "errno", None) in NO_SPACE or "No space left on device" in str(error):
-            where = getattr(error, "filename", None)
+        where = getattr(error, "filename", None)
+        if disk_is_full(error):
             sys.exit(
                 f"error: the disk is full{f' (writing {where})' if where else ''}; nothing half written was kept: "
                 "free some space and run the same command again"
             )
+        if isinstance(error, OSError) and where:
+            sys.exit(f"error: can't read or write {where}: {error.strerror}; nothing half written was kept")
         raise
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether `error` says so: safetensors, Arrow and torch each wrap the system's own in a class of theirs."""
+    return getattr(error, "errno", None) in NO_SPACE or "No space left on device" in str(error)
 
 
 def die_with_parent() -> None:

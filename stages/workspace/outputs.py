@@ -48,6 +48,16 @@ def output_folder(final: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def removed_on_failure(folder: Path) -> Iterator[Path]:
+    """Yield `folder`, for what is to be seen while it is written; remove it if the block fails."""
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
 def output_file(final: Path) -> Iterator[Path]:
     """Yield a path beside `final` to write to; rename it to `final` if the block succeeds."""
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -93,5 +103,5 @@ def verified(folder: Path, stage: str) -> Path:
     if not (folder / MANIFEST).is_file():
         raise InputError(f"{folder} is missing or incomplete; make it with: dvc repro {stage}")
     if faults := faults_in(folder):
-        raise InputError("\n".join([*faults, "repair the workspace and DVC's cache with: make repair"]))
+        raise InputError(*faults, "repair the workspace and DVC's cache with: make repair")
     return folder

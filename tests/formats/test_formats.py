@@ -79,7 +79,18 @@ def test_chatterbot_pairs_each_utterance_with_the_next(tmp_path: Path, capsys: p
         ("r.json", '[{"instruction": "a", "output": 3}]', "r.json, row 1: column 'output' holds 3, not text"),
         ("r.json", '[{"instruction": "a", "output": ["b"]}]', "column 'output' holds [\"b\"], not text"),
         ("r.json", b"\xff\xfe", "r.json is not UTF-8 text"),
-        ("r.csv", "instruction,output\na,b\nc,d,e\n", "r.csv: not valid CSV"),
+        ("r.csv", "instruction,output\na,b\nc,d,e\n", "r.csv, line 3: 3 cells, but the header has 2"),
+        ("r.csv", "instruction,output\na,Yes, sure\nb,No\n", "r.csv, line 2: 3 cells, but the header has 2"),
+        ("r.csv", "instruction,output\na\n", "r.csv, line 2: 1 cells, but the header has 2"),
+        ("r.csv", 'instruction,output\na,"b\n', "not valid CSV: unexpected end of data"),
+        ("r.csv", "instruction,output,output\na,b,c\n", "2 columns have the name 'output'"),
+        ("r.json", '{"data": [\n]}', "r.json: an object with the keys data, not a list of rows"),
+        ("r.json", "[" * 100_000, "r.json: not valid JSON"),
+        ("r.json", f"[{'9' * 5000}]", "r.json: not valid JSON"),
+        ("r.jsonl", '{"a":' * 100_000, "r.jsonl, line 1: not valid JSON"),
+        ("r.json", '[{"instruction": "a\\ud800", "output": "b"}]', "r.json, row 1: column 'instruction' holds"),
+        ("r.yml", "conversations: " + "[" * 100_000, "r.yml: nested more than 20 deep"),
+        ("r.yml", "conversations:\n- - a\n  - b\x07\n", "control characters are not allowed"),
         ("r.csv", "", "r.csv is empty"),
         ("r.csv", "question,answer\na,b\n", "no column 'instruction'"),
         ("r.csv", b"instruction,output\n\xff,b\n", "r.csv is not UTF-8 text"),
@@ -93,6 +104,18 @@ def test_a_bad_file_is_named_with_the_place(tmp_path: Path, name: str, content: 
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert expected in refused(path)
+
+
+def test_a_parquet_file_with_bytes_that_are_no_text(tmp_path: Path) -> None:
+    bad = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    pq.write_table(pa.table({"instruction": bad, "output": ["b"]}), tmp_path / "r.parquet")
+    assert "r.parquet: not a valid parquet file" in refused(tmp_path / "r.parquet")
+
+
+def test_columns_that_are_not_asked_for_are_not_read(tmp_path: Path) -> None:
+    far = pa.array([2**31 - 1], pa.int32()).cast(pa.date32())  # no date of Python's
+    pq.write_table(pa.table({"instruction": ["a"], "output": ["b"], "when": far}), tmp_path / "r.parquet")
+    assert read(tmp_path / "r.parquet") == [("a", "", "b")]
 
 
 def test_a_parquet_cell_that_is_no_text(tmp_path: Path) -> None:

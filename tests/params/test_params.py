@@ -69,6 +69,16 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"train.batch_size": 1.5}, "train.batch_size: 1.5 is not allowed; allowed: a whole number"),
         ({"train.batch_size": True}, "train.batch_size: true is not allowed; allowed: a whole number"),
         ({"train.batch_size": None}, "train.batch_size: null is not allowed; allowed: a whole number"),
+        ({"train.batch_size": 10**19}, "is not allowed; allowed: at most 2147483647"),
+        ({"threads": 10**6}, "threads: 1000000 is not allowed; allowed: at most 1024"),
+        ({"train.learning_rate": 1e300}, "allowed: at most 1000000, or null"),
+        ({"evaluate.hard_prompt": "a\ud800"}, "allowed: text without unpaired surrogates"),
+        (
+            {"data.columns.output": "instruction"},
+            'data.columns.output: "instruction" is not allowed; allowed: a column',
+        ),
+        ({"data.columns.output": "input"}, "allowed: a column that is not named twice"),
+        ({"tokenize.template": "{instruction!r}"}, "{instruction} takes no format and no conversion"),
         ({"train.batch_size": 0}, "train.batch_size: 0 is not allowed; allowed: at least 1"),
         ({"train.learning_rate": "fast"}, "allowed: a number, or null"),
         ({"train.learning_rate": -1.0}, "train.learning_rate: -1.0 is not allowed; allowed: above 0, or null"),
@@ -119,8 +129,14 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
     [
         ("seed: [1", "not valid YAML"),
         ("seed: 1\nseed: 2\n", 'line 2: not valid YAML: found duplicate key "seed"'),
-        ("", "seed: missing"),
-        ("- 1\n", "seed: missing"),
+        ("", "not a mapping of keys and sections"),
+        ("- 1\n", "not a mapping of keys and sections"),
+        ("seed: 2001-13-45", "not valid YAML: month must be in 1..12"),
+        (f"seed: {'9' * 5000}", "not valid YAML: Exceeds the limit"),
+        (f"seed: {'[' * 3000}", "not valid YAML: "),
+        ("seed: &a [*a]", "seed: "),
+        ("1: 3", "1: unknown key"),
+        ('"a\\nb\\x1b": 3', r"a b\x1b: unknown key"),
     ],
 )
 def test_a_file_that_is_no_mapping_of_sections(tmp_path: Path, text: str, expected: str) -> None:

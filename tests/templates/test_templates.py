@@ -60,6 +60,7 @@ def test_what_is_scored_is_what_the_chat_template_writes(tokenizer) -> None:
         ("English: '{instruction}' | German: ", PLAIN, "English: 'What is fog?' | German: Fog is a cloud.<|im_end|>"),
         ("Q: {instruction}\nA: ", ROW, "Q: Add the numbers.\n1, 2\nA: 3<|im_end|>"),
         ("{instruction} [{input}] {{x}} ", ROW, "Add the numbers. [1, 2] {x} 3<|im_end|>"),
+        ("{{input}} {instruction} => ", ROW, "{input} Add the numbers.\n1, 2 => 3<|im_end|>"),
         ("{instruction} [{input}] ", PLAIN, "What is fog? [] Fog is a cloud.<|im_end|>"),
     ],
 )

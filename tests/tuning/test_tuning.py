@@ -107,19 +107,26 @@ def test_the_best_prompt_is_kept_not_the_last(finished: Path, tmp_path: Path) ->
     prompt(first.model).copy_(first.before["prompt_encoder.default.embedding.weight"])
     unlearned = (after - log_probabilities(first.model, ids)).argmin(-1).tolist()
 
+    (tmp_path / "second").mkdir()
     opposite = Dataset.from_list([{"input_ids": ids.tolist(), "labels": [-100, *unlearned]}])
-    trainer = trained(finished, tmp_path, opposite, **changes)
-    losses = curve(trainer, "eval_loss")[1:]  # the first is that of the untrained prompt, which is no candidate
+    trainer = trained(finished, tmp_path / "second", opposite, **changes)
+    losses = curve(trainer, "eval_loss")
     assert losses[-1] > min(losses)
     assert trainer.state.best_metric == min(losses)
     assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-6)
 
 
+def test_an_untrained_prompt_that_is_best_is_kept(finished: Path, tmp_path: Path) -> None:
+    trainer = trained(finished, tmp_path, **{"train.learning_rate": 1e-30})
+    assert trainer.state.best_metric == curve(trainer, "eval_loss")[0]
+    assert torch.equal(prompt(trainer.model), trainer.before["prompt_encoder.default.embedding.weight"])
+
+
 def test_patience_stops_early(finished: Path, tmp_path: Path) -> None:
-    """A learning rate too small to change a float32: the second measurement is no better, nor the third."""
+    """A learning rate too small to change a float32: no measurement is better than that of the untrained prompt."""
     changes = {"train.learning_rate": 1e-30, "train.max_steps": 100, "train.patience": 2}
     trainer = trained(finished, tmp_path, **changes)
-    assert (trainer.state.best_global_step, trainer.state.global_step) == (2, 6)
+    assert (trainer.state.best_global_step, trainer.state.global_step) == (0, 4)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(finished: Path, tmp_path: Path) -> None:
