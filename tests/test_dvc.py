@@ -59,6 +59,7 @@ def finished_clone(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) ->
     folder = clone_of_the_working_tree(tmp_path_factory.mktemp("dvc") / "clone")
     shutil.copytree(toy_model, folder / "models/local/toy")
     write_rows(folder).rename(folder / "data/local/rows.json")
+    call(folder, "dvc add data/local/rows.json")
     write_params(folder, **{**TOY, **LOCAL, "train.max_steps": 6})
     output = call(folder, "make repro")
     assert stages_run(output) == STAGES
@@ -99,6 +100,16 @@ def test_the_first_experiment(clone: Path) -> None:
     assert len(shown[1]["experiments"]) == 1, "the workspace, then the commit with its experiment"
 
 
+def test_a_file_added_to_local_stays_through_checkouts_and_experiments(clone: Path) -> None:
+    (clone / "data/local/more.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 3, encoding="utf-8")
+    call(clone, "dvc add data/local/more.jsonl && dvc checkout")
+    assert (clone / "data/local/more.jsonl").exists()
+    call(clone, "dvc exp run -S train.max_steps=2")
+    assert (clone / "data/local/more.jsonl").exists()
+    call(clone, "rm data/local/more.jsonl && dvc checkout data/local/more.jsonl.dvc")
+    assert (clone / "data/local/more.jsonl").exists()
+
+
 def test_workers_rerun_nothing(clone: Path) -> None:
     write_params(clone, **{"tokenize.workers": 2})
     assert "up to date" in call(clone, "dvc status")
@@ -106,7 +117,9 @@ def test_workers_rerun_nothing(clone: Path) -> None:
 
 def test_an_edited_local_file_reruns_its_stage(clone: Path) -> None:
     rows = clone / "data/local/rows.json"
-    rows.write_text(rows.read_text(encoding="utf-8").replace("apple", "apricot"), encoding="utf-8")
+    text = rows.read_text(encoding="utf-8")
+    rows.unlink()  # it is a link into DVC's cache
+    rows.write_text(text.replace("apple", "apricot"), encoding="utf-8")
     assert stages_run(call(clone, "dvc repro")) == STAGES[1:]
 
 
