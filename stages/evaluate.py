@@ -15,9 +15,10 @@ def main(params: Params) -> None:
     base, tokenized = verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
     adapter = verified(ADAPTER, "train")
     from datasets import Dataset
-    from peft import PeftConfig, PeftModel
+    from peft import PeftConfig
     from transformers import AutoTokenizer
 
+    from stages.engine.model import SharedPrefixModel
     from stages.scoring.batches import row_lengths
     from stages.scoring.losses import row_losses, with_hard_prompt
     from stages.scoring.metrics import metrics
@@ -41,7 +42,7 @@ def main(params: Params) -> None:
     losses["bare"], losses["tokens"] = row_losses(model, rows, size, "bare model")
     losses["hard"], _ = row_losses(model, with_hard_prompt(rows, hard_prompt), size, "hard prompt")
     # Last: the bare model is then beyond doubt untouched.
-    losses["tuned"], _ = row_losses(PeftModel.from_pretrained(model, str(adapter)), rows, size, "tuned prompt")
+    losses["tuned"], _ = row_losses(SharedPrefixModel.from_pretrained(model, str(adapter)), rows, size, "tuned prompt")
 
     result = metrics(losses)
     with output_file(RESULTS / "losses.parquet") as path:

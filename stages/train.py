@@ -2,7 +2,7 @@
 
 from stages.params import Params
 from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, removed_on_failure, scratch_folder, verified
+from stages.workspace.outputs import output_folder, removed_on_failure, verified
 from stages.workspace.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
 from stages.workspace.progress import quiet_libraries
 
@@ -18,6 +18,7 @@ def main(params: Params) -> None:
     from stages.tuning.base import check_context, load_base_model
     from stages.tuning.card import model_card
     from stages.tuning.initialise import new_soft_prompt
+    from stages.tuning.resume import checkpoint_folder, key_of_the_run
     from stages.tuning.training import make_trainer
 
     quiet_libraries()
@@ -31,19 +32,22 @@ def main(params: Params) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
     with (
-        scratch_folder(ADAPTER.with_name("checkpoints")) as checkpoints,
+        checkpoint_folder(key_of_the_run(params)) as checkpoints,
         output_folder(ADAPTER) as folder,
         removed_on_failure(RESULTS / "train") as curves,
         Live(str(curves), save_dvc_exp=False, dvcyaml=None) as live,
     ):
         trainer = make_trainer(model, rows, params, checkpoints, live)
-        trainer.train()
-        step, loss = int(trainer.state.best_global_step or 0), float(trainer.state.best_metric or 0)
-        live.summary["best"] = {"step": step, "validation_loss": loss}
+        step, loss = trainer.train_or_resume()
+        padding = trainer.padding_share()
+        live.summary |= {"best": {"step": step, "validation_loss": loss}, "padding_share": padding}
         live.make_summary()
         model.save_pretrained(str(folder))
         (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
-    print(f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}")
+    print(
+        f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}; "
+        f"{padding:.1%} of the batches' positions are padding"
+    )
 
 
 if __name__ == "__main__":

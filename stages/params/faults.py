@@ -15,7 +15,6 @@ WHAT = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "bool_type": "true or false",
     "model_type": "a section with keys of its own",
     "string_too_short": "a text that is not empty",
     "string_pattern_mismatch": "64 hexadecimal digits in lower case",

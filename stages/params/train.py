@@ -6,14 +6,22 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from stages.params.section import Positive, Section
 
+# Of each method; the first is what `init: null` means.
+INITS = {
+    "prompt_tuning": ("vocabulary", "random", "text"),
+    "p_tuning": ("random",),
+    "prefix_tuning": ("text", "random", "zero"),
+}
+
 
 class Train(Section):
     """See params.yaml for the meaning of each key."""
 
-    method: Literal["prompt_tuning"]
+    method: Literal["prompt_tuning", "p_tuning", "prefix_tuning"]
     num_virtual_tokens: Positive
-    init: Literal["random", "vocabulary", "text"]
+    init: Literal["random", "vocabulary", "text", "zero"] | None
     init_text: str | None
+    encoder: Literal["mlp", "lstm"]
     optimizer: Literal["adamw", "adafactor"]
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] | None
     schedule: Literal["linear", "cosine", "constant"]
@@ -25,12 +33,28 @@ class Train(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None
     evaluate_every: Positive
     patience: Positive | None
+    save_every: Positive
+
+    @property
+    def initialisation(self) -> str:
+        """`init`, or the method's default."""
+        return self.init or INITS[self.method][0]
+
+    @field_validator("init")
+    @classmethod
+    def is_the_methods(cls, init: str | None, info: ValidationInfo) -> str | None:
+        """Refuse an initialisation that the method doesn't have."""
+        allowed = INITS.get(info.data.get("method", ""))
+        if init and allowed and init not in allowed:
+            raise ValueError(f"null or {', '.join(allowed)}, where train.method is {info.data['method']}")
+        return init
 
     @field_validator("init_text")
     @classmethod
     def stands_with_text_init(cls, text: str | None, info: ValidationInfo) -> str | None:
         """Refuse `init: text` without a text."""
-        if info.data.get("init") == "text" and not (text and text.strip()):
+        init = info.data.get("init") or INITS.get(info.data.get("method", ""), ("",))[0]
+        if init == "text" and not (text and text.strip()):
             raise ValueError("a text where train.init is text")
         return text
 

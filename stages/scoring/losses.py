@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
 
+from stages.engine.model import SharedPrefixModel
+from stages.engine.prefix import Rows, token_losses
+from stages.engine.sharing import obstacle
 from stages.scoring.batches import collate
 from stages.tokens import IGNORED
 from stages.workspace.progress import tqdm
@@ -19,29 +22,25 @@ def with_hard_prompt(rows: Sequence[dict[str, list[int]]], prompt_ids: list[int]
 
 @torch.inference_mode()
 def row_losses(
-    model: torch.nn.Module, rows: Sequence[dict[str, list[int]]], batch_size: int, description: str = "scoring"
+    model: PreTrainedModel | SharedPrefixModel,
+    rows: Sequence[dict[str, list[int]]],
+    batch_size: int,
+    description: str = "scoring",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss in nats (float64) and number of label tokens (int64) of each row, in the order of `rows`.
 
-    Rows of like length share a batch. `model` may be a plain causal language model or a PEFT model: logits that PEFT
-    computes at virtual tokens stand before the rows' own.
+    Rows of like length share a batch, and what they begin with runs once.
     """
-    training = model.training
-    model.eval()
+    shares = isinstance(model, SharedPrefixModel) or obstacle(model, 0) is None
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]["input_ids"]))
     losses, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
-    device = next(model.parameters()).device
     for start in tqdm(range(0, len(rows), batch_size), desc=description, leave=False):
         chosen = order[start : start + batch_size]
-        batch = {name: values.to(device) for name, values in collate([rows[index] for index in chosen]).items()}
-        labels = batch.pop("labels")
-        logits = model(**batch).logits
-        virtual = logits.shape[1] - labels.shape[1]
-        for index, row_labels, row_logits in zip(chosen, labels, logits, strict=True):
-            positions = torch.nonzero(row_labels != IGNORED).squeeze(1)
-            # The position before a label predicts it.
-            predictions = row_logits[positions + virtual - 1].float()
-            loss = cross_entropy(predictions, row_labels[positions], reduction="none")
-            losses[index], tokens[index] = loss.double().sum().item(), len(positions)
-    model.train(training)
+        batch = {name: values.to(model.device) for name, values in collate([rows[index] for index in chosen]).items()}
+        if isinstance(model, SharedPrefixModel):
+            of_label, row = model.token_losses(**batch)
+        else:
+            of_label, row = token_losses(model, Rows.of(**batch), share_preamble=shares)
+        of_row = torch.zeros(len(chosen), dtype=torch.float64, device=row.device).index_add(0, row, of_label.double())
+        losses[chosen], tokens[chosen] = of_row.cpu().numpy(), row.bincount(minlength=len(chosen)).cpu().numpy()
     return losses, tokens

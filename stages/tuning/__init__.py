@@ -1,1 +1,5 @@
-"""Soft-prompt tuning: the frozen base model, the methods, and the training loop."""
+"""Soft-prompt tuning: the frozen base model, the methods, the training loop and its checkpoints."""
+
+from stages.engine.model import SharedPrefixModel
+
+__all__ = ["SharedPrefixModel"]

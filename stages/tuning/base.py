@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from stages.engine.linear import freeze
 from stages.params import Params
 from stages.workspace.errors import InputError
 
@@ -25,6 +26,7 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     torch.use_deterministic_algorithms(True)
     dtype = params.model.dtype if params.model.dtype == "auto" else getattr(torch, params.model.dtype)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
+    freeze(model)
     if params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available()):
         model.to("cuda")
     return model

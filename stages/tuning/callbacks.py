@@ -10,40 +10,23 @@ from stages.workspace.progress import tqdm
 NAMES = {"loss": "train/loss", "learning_rate": "learning_rate", "eval_loss": "validation/loss"}
 
 
-class LiveCallback(TrainerCallback):
-    """Records losses and the learning rate with dvclive.
+class ReportCallback(TrainerCallback):
+    """Records losses and the learning rate with dvclive, and shows the newest on one bar over the optimizer steps.
 
     dvclive's own callback also logs runtimes, which never repeat, and counts log events as steps.
     """
 
     def __init__(self, live: Live) -> None:
         self.live = live
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Record what is in `NAMES` at the optimizer step that it belongs to."""
-        self.live.step = state.global_step
-        for name, value in (logs or {}).items():
-            if name in NAMES:
-                self.live.log_metric(NAMES[name], value)
-        self.live.make_summary()
-
-
-class ProgressCallback(TrainerCallback):
-    """One bar over the optimizer steps with the newest losses; where bars are off, a line at every measurement."""
+        self.shown: dict[str, str] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start the bar."""
-        self.bar = tqdm(total=state.max_steps, desc="train", unit=" steps")
-        self.shown: dict[str, str] = {}
+        """Start the bar; where a run is resumed, record again what it had recorded: DVC deleted the files."""
+        for logs in state.log_history:
+            self._record(int(logs["step"]), logs)
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit=" steps")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the bar."""
@@ -57,13 +40,21 @@ class ProgressCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Show the newest losses."""
+        """Record and show `logs` at the optimizer step that they belong to."""
         logs = logs or {}
-        self.shown |= {NAMES[name]: f"{logs[name]:.4f}" for name in ("loss", "eval_loss") if name in logs}
+        self._record(state.global_step, logs)
         self.bar.set_postfix(self.shown)
         if self.bar.disable and "eval_loss" in logs:
             values = ", ".join(f"{name} {value}" for name, value in self.shown.items())
             print(f"train: step {state.global_step} of {state.max_steps}: {values}", flush=True)
+
+    def _record(self, step: int, logs: dict[str, float]) -> None:
+        self.live.step = step
+        for name, shown in NAMES.items():  # in this order: a checkpoint holds them in another
+            if name in logs:
+                self.live.log_metric(shown, logs[name])
+        self.live.make_summary()
+        self.shown |= {NAMES[name]: f"{logs[name]:.4f}" for name in ("loss", "eval_loss") if name in logs}
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from peft import PeftConfig, PromptTuningConfig, TaskType
+from peft import PeftConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+from transformers import PretrainedConfig
 
 from stages.params.train import Train
 
@@ -14,31 +16,54 @@ class Method:
     """A tuning method.
 
     Attributes:
-        config: from the `train` section and the base model's folder to PEFT's configuration.
+        config: from the `train` section, the base model's folder and its configuration to PEFT's configuration.
         learning_rates: default peak learning rate by optimizer.
     """
 
-    config: Callable[[Train, Path], PeftConfig]
+    config: Callable[[Train, Path, PretrainedConfig], PeftConfig]
     learning_rates: dict[str, float]
 
 
-def prompt_tuning(train: Train, base: Path) -> PeftConfig:
-    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): only the virtual tokens' embeddings are trained."""
+def prompt_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
+    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): the virtual tokens' embeddings are trained."""
     names = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB", "text": "TEXT"}
-    from_text = train.init == "text"
+    from_text = train.initialisation == "text"
     return PromptTuningConfig(
-        task_type=TaskType.CAUSAL_LM,
-        num_virtual_tokens=train.num_virtual_tokens,
-        prompt_tuning_init=names[train.init],
+        prompt_tuning_init=names[train.initialisation],
         prompt_tuning_init_text=train.init_text if from_text else None,
         tokenizer_name_or_path=base.as_posix() if from_text else None,
+        **_common(train, base),
     )
+
+
+def p_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
+    """P-tuning (Liu et al. 2021, arXiv:2103.10385): the embeddings come out of a small trained encoder."""
+    return PromptEncoderConfig(
+        encoder_reparameterization_type=train.encoder.upper(),
+        encoder_hidden_size=model.get_text_config().hidden_size,
+        **_common(train, base),
+    )
+
+
+def prefix_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
+    """Prefix tuning (Li and Liang 2021, arXiv:2101.00190): keys and values of every layer are trained, directly."""
+    return PrefixTuningConfig(init_weights="zero" if train.initialisation == "zero" else None, **_common(train, base))
+
+
+def _common(train: Train, base: Path) -> dict[str, Any]:
+    return {
+        "task_type": "CAUSAL_LM",
+        "num_virtual_tokens": train.num_virtual_tokens,
+        "base_model_name_or_path": base.as_posix(),
+    }
 
 
 METHODS = {
     # 0.3 with Adafactor: Lester et al., section 3. 0.01 with AdamW: between the 1e-3 to 3e-2 of PEFT's examples; on the
     # embedded default it trains faster than 3e-3 and as steadily.
     "prompt_tuning": Method(prompt_tuning, {"adamw": 1e-2, "adafactor": 0.3}),
+    "p_tuning": Method(p_tuning, {"adamw": 1e-3, "adafactor": 1e-3}),
+    "prefix_tuning": Method(prefix_tuning, {"adamw": 1e-2, "adafactor": 1e-2}),
 }
 
 

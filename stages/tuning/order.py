@@ -44,3 +44,9 @@ class LikeLengthSampler(Sampler[int]):
         for index in generator.permutation(len(batches)):
             yield from batches[index].tolist()
         yield from shuffled[whole:].tolist()
+
+    def padding_share(self, micro_batch: int) -> float:
+        """Share of padding among the positions of this epoch's batches of `micro_batch` rows; 0 to below 1."""
+        lengths = self.lengths[list(self)]
+        batches = [lengths[start : start + micro_batch] for start in range(0, len(lengths), micro_batch)]
+        return 1 - float(lengths.sum()) / sum(int(batch.max()) * len(batch) for batch in batches)

@@ -1,42 +1,88 @@
-"""The training loop: transformers' `Trainer`, with the validation loss and the checks that it lacks."""
+"""The training loop: transformers' `Trainer`, with what it lacks.
+
+That is: validation by token, the best prompt (the untrained one included), checkpoints that hold the whole prompt
+module and appear whole, and one prefix for all micro-batches of a step.
+"""
 
 import math
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from dvclive import Live
-from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from stages.engine.model import SharedPrefixModel
 from stages.params import Params
 from stages.scoring.batches import collate, row_lengths
 from stages.scoring.losses import row_losses
-from stages.tuning.callbacks import LiveCallback, ProgressCallback
+from stages.tuning.callbacks import ReportCallback
 from stages.tuning.methods import learning_rate
 from stages.tuning.order import LikeLengthSampler
 from stages.workspace.errors import InputError
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
+PARTIAL = "partial"  # where a checkpoint is written, before it is renamed into place
 
 
 class PromptTrainer(Trainer):
-    """`Trainer` with batches of like length, validation loss by token, and a stop at a loss that is no number."""
+    """`Trainer` for a soft prompt.
 
-    model: PeftModel
+    Batches have rows of like length; the validation loss is per token; a loss that is no number stops the run; the
+    prompt of the lowest validation loss, the untrained one included, is kept and stands in the model at the end.
+    """
+
+    model: SharedPrefixModel
     train_dataset: Dataset
     eval_dataset: Dataset
+    best_prompt: dict[str, Tensor]
+    validation_rows: list[dict[str, list[int]]]
+
+    checkpoints: Path
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LikeLengthSampler:
         rows = self.train_dataset if train_dataset is None else train_dataset
         step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
         return LikeLengthSampler(row_lengths(rows), step, self.args.seed)
 
+    def padding_share(self) -> float:
+        """Share of padding among the positions that the micro-batches of the first epoch have."""
+        return self._get_train_sampler().padding_share(self.args.per_device_train_batch_size)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | int | None]:
+        """The micro-batches of a step; where there are several, one prefix is run for all of them."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if len(batches) > 1 and self.args.world_size == 1:
+            self.model.begin_step(batches)
+        return batches, items
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """A step of `Trainer`.
+
+        Raises:
+            InputError: if its loss is not finite.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients:
+            self.model.end_step()
+        if not math.isfinite(loss.item()):
+            raise InputError(
+                f"train: the loss of step {self.state.global_step + 1} is {loss.item()}; lower train.learning_rate "
+                f"(now {self.args.learning_rate:g}), or set train.clip_norm"
+            )
+        return loss
+
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Loss per label token over the whole validation split; `Trainer`'s own moves with the batch size."""
-        losses, tokens = row_losses(self.model, list(self.eval_dataset), self.args.eval_batch_size, "validation")
+        losses, tokens = row_losses(self.model, self.validation_rows, self.args.eval_batch_size, "validation")
         metrics = {f"{metric_key_prefix}_loss": float(losses.sum() / tokens.sum())}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -47,33 +93,80 @@ class PromptTrainer(Trainer):
         metrics = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
         if self.state.global_step == 0:
             self._determine_best_metric(metrics=metrics, trial=trial)
-            # `_save_checkpoint` would set this, but takes a best step of 0 for none.
-            self.state.best_model_checkpoint = f"{self.args.output_dir}/{PREFIX_CHECKPOINT_DIR}-0"
-            self._save_checkpoint(self.model, trial)
         return metrics
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """A step of `Trainer`.
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best = super()._determine_best_metric(metrics, trial)
+        if best:
+            self.best_prompt = {name: value.clone() for name, value in self.model.prompt_encoder.state_dict().items()}
+        return best
+
+    # PEFT's adapter format holds what an encoder puts out, not the encoder: training can't go on from it.
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.checkpoints)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.model.prompt_encoder.state_dict(), folder / "prompt.safetensors")
+        save_file(self.best_prompt, folder / "best.safetensors")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        self.model.prompt_encoder.load_state_dict(load_file(folder / "prompt.safetensors"))
+        self.best_prompt = load_file(folder / "best.safetensors", device=str(self.model.device))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint beside, then rename it, then remove older ones: a killed run finds a whole one."""
+        if self.control.should_training_stop:  # nothing to go on with
+            return
+        super()._save_checkpoint(model, trial)
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        older = list(self.checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+        (self.checkpoints / PARTIAL / name).rename(self.checkpoints / name)
+        for folder in older:
+            shutil.rmtree(folder)
+
+    def _newest_checkpoint(self) -> Path | None:
+        found = self.checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        return max(found, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+
+    def train_or_resume(self) -> tuple[int, float]:
+        """Train, from the checkpoint on that a killed run of the same work left, if there is one.
+
+        Returns:
+            The step of the best prompt, which stands in the model then, and its validation loss in nats per label
+            token.
 
         Raises:
-            InputError: if its loss is not finite.
+            KeyboardInterrupt: naming the step from which the next run goes on.
         """
-        loss = super().training_step(*args, **kwargs)
-        if not math.isfinite(loss.item()):
-            raise InputError(
-                f"train: the loss of step {self.state.global_step + 1} is {loss.item()}; lower train.learning_rate "
-                f"(now {self.args.learning_rate:g}), or set train.clip_norm"
+        shutil.rmtree(self.checkpoints / PARTIAL, ignore_errors=True)  # what a killed run was writing
+        checkpoint = self._newest_checkpoint()
+        if checkpoint:
+            print(f"train: goes on from {checkpoint}", flush=True)
+        elif others := sum(1 for run in self.checkpoints.parent.iterdir() if run != self.checkpoints):
+            print(
+                f"train: {self.checkpoints.parent} holds checkpoints of {others} other run(s), of other params, data, "
+                "code or model; they are not used",
+                flush=True,
             )
-        return loss
+        self.args.eval_on_start = checkpoint is None
+        try:
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except KeyboardInterrupt:
+            newest = self._newest_checkpoint()
+            step = newest.name.rsplit("-", 1)[1] if newest else "0"
+            raise KeyboardInterrupt(f"the next run goes on from step {step}") from None
+        self.model.prompt_encoder.load_state_dict(self.best_prompt)
+        return int(self.state.best_global_step or 0), float(self.state.best_metric or 0)
 
 
 def make_trainer(
-    model: PeftModel, rows: dict[str, Dataset], params: Params, checkpoints: Path, live: Live
+    model: SharedPrefixModel, rows: dict[str, Dataset], params: Params, checkpoints: Path, live: Live
 ) -> PromptTrainer:
-    """A trainer that ends with the best prompt loaded into `model`; it keeps the best so far in `checkpoints`."""
+    """A trainer that keeps its newest checkpoint in the folder `checkpoints`."""
     train = params.train
     arguments = TrainingArguments(
-        output_dir=str(checkpoints),
+        output_dir=str(checkpoints / PARTIAL),
         use_cpu=model.device.type == "cpu",
         seed=params.seed,
         optim=OPTIMIZERS[train.optimizer],
@@ -90,9 +183,9 @@ def make_trainer(
         eval_strategy="steps",
         eval_steps=train.evaluate_every,
         eval_on_start=True,
-        save_strategy="best",
-        save_total_limit=1,
-        load_best_model_at_end=True,
+        save_strategy="steps",
+        save_steps=train.save_every,
+        restore_callback_states_from_checkpoint=True,
         metric_for_best_model="loss",
         greater_is_better=False,
         logging_steps=1,
@@ -108,9 +201,12 @@ def make_trainer(
         data_collator=collate,
         train_dataset=rows["train"],
         eval_dataset=rows["validation"],
-        callbacks=[LiveCallback(live), ProgressCallback()],
+        callbacks=[ReportCallback(live)],
     )
-    trainer.remove_callback(PrinterCallback)  # it prints every log; ProgressCallback shows them
+    trainer.checkpoints, trainer.validation_rows = checkpoints, list(rows["validation"])
+    trainer.model_accepts_loss_kwargs = True  # `Trainer` asks the base model's forward, not ours
+    trainer._loss_shifts_labels = False  # virtual tokens predict a row's first token too
+    trainer.remove_callback(PrinterCallback)  # it prints every log; ReportCallback shows them
     if train.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(train.patience))
     return trainer

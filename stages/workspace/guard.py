@@ -37,8 +37,9 @@ def exit_on_input_error() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing half written was kept; run the same command again")
+    except KeyboardInterrupt as error:
+        kept = str(error) or "nothing half written was kept"
+        sys.exit(f"interrupted: {kept}; run the same command again")
     except Exception as error:
         where = getattr(error, "filename", None)
         if disk_is_full(error):
@@ -59,4 +60,4 @@ def disk_is_full(error: BaseException) -> bool:
 def die_with_parent() -> None:
     """Have the kernel end this process when DVC is killed, so that no orphan goes on writing (Linux only)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # SIGTERM may be ignored: that is inherited

@@ -46,11 +46,13 @@ def test_every_key_has_a_comment_on_its_line_or_above_it() -> None:
 def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     for key, field in known_keys(Params):
-        values = [value for value in getattr(field.annotation, "__args__", ()) if isinstance(value, str)]
-        if values:
-            comment = next(line for line in text.splitlines() if line.strip().startswith(key.rpartition(".")[2] + ":"))
-            for value in values:
-                assert re.search(rf"\b{value}\b", comment.partition("#")[2]), f"{key}: {value} is not in its comment"
+        members = getattr(field.annotation, "__args__", ())
+        values = [value for member in members for value in getattr(member, "__args__", (member,))]
+        for value in values:
+            if isinstance(value, str):
+                name = key.rpartition(".")[2]
+                found = re.search(rf"((?:^ *#.*\n)*)^ *{name}:.*?(#.*)?$", text, re.MULTILINE)
+                assert re.search(rf"\b{value}\b", f"{found[1]}{found[2]}"), f"{key}: {value} is not in its comment"
 
 
 @pytest.mark.parametrize(
@@ -83,8 +85,23 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"train.learning_rate": "fast"}, "allowed: a number, or null"),
         ({"train.learning_rate": -1.0}, "train.learning_rate: -1.0 is not allowed; allowed: above 0, or null"),
         ({"train.learning_rate": float("nan")}, "train.learning_rate: NaN is not allowed; allowed: a finite number"),
-        ({"train.init": "zero"}, 'train.init: "zero" is not allowed; allowed: random, vocabulary or text'),
-        ({"train.init": "text"}, "train.init_text: null is not allowed; allowed: a text where train.init is text"),
+        (
+            {"train.init": "none"},
+            'train.init: "none" is not allowed; allowed: random, vocabulary, text or zero, or null',
+        ),
+        (
+            {"train.init": "zero"},
+            'train.init: "zero" is not allowed; allowed: null or vocabulary, random, text, where train.method is',
+        ),
+        (
+            {"train.method": "p_tuning", "train.init": "text"},
+            'train.init: "text" is not allowed; allowed: null or random, where train.method is p_tuning',
+        ),
+        (
+            {"train.init": "text", "train.init_text": None},
+            "train.init_text: null is not allowed; allowed: a text where train.init is text",
+        ),
+        ({"train.method": "prefix_tuning", "train.init_text": " "}, "allowed: a text where train.init is text"),
         (
             {"train.epochs": 2.0, "train.max_steps": 5},
             "train.max_steps: 5 is not allowed; allowed: exactly one of train.epochs and",
@@ -112,9 +129,9 @@ def test_a_bad_value_is_named_with_what_is_allowed(tmp_path: Path, changes: dict
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
-    message = refused(tmp_path, **{"train.batch_size": 0, "train.init": "text", "prepare.tset": 0.1, "threads": "two"})
+    message = refused(tmp_path, **{"train.batch_size": 0, "train.init": "zero", "prepare.tset": 0.1, "threads": "two"})
     keys = [line.split(": ")[1] for line in message.splitlines()[:-1]]
-    assert sorted(keys) == ["prepare.tset", "threads", "train.batch_size", "train.init_text"]
+    assert sorted(keys) == ["prepare.tset", "threads", "train.batch_size", "train.init"]
 
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def trained(finished: Path, folder: Path, validation: Dataset | None = None, **c
     with Live(str(folder / "live"), save_dvc_exp=False, dvcyaml=None) as live:
         trainer = make_trainer(model, rows, params, folder / "checkpoints", live)
         trainer.before = copy.deepcopy(model.state_dict())
-        trainer.train()
+        trainer.train_or_resume()
     return trainer
 
 
