@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint repair lock
+.PHONY: repro test lint benchmark repair lock
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
@@ -16,6 +16,9 @@ lint: .venv/installed
 	ruff check .
 	ruff format --check .
 	mypy
+
+benchmark: .venv/installed ## speed against PEFT and Trainer, to results/benchmark.json; ALPACA=path names the rows
+	@python -m benchmarks.speed
 
 repair: .venv/installed ## remove what is damaged in the workspace and in DVC's cache
 	@python -m stages.workspace.repair

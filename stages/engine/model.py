@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from stages.engine.generation import generate_behind
+from stages.engine.generation import Request, generate_behind, in_equal_lengths
 from stages.engine.linear import freeze
 from stages.engine.losses import losses_of_logits
 from stages.engine.prefix import Prefix, Rows, row_losses_behind, run_prefix
@@ -77,8 +78,13 @@ class SharedPrefixModel(PeftModelForCausalLM):
         """The base model."""
         return cast(PreTrainedModel, self.base_model)
 
-    def prompt(self) -> Tensor | DynamicCache:
-        """The prompt of one row: embeddings, (1, virtual tokens, hidden), or a cache of keys and values."""
+    def prompt(self) -> Tensor | DynamicCache | None:
+        """The prompt of one row: embeddings, (1, virtual tokens, hidden), or a cache of keys and values.
+
+        None where the adapter is disabled (PEFT's `disable_adapter`).
+        """
+        if self._adapters_disabled:
+            return None
         prompt: Any = self.get_prompt(batch_size=1)
         return prompt.to(self.frozen.dtype) if isinstance(prompt, Tensor) else prompt
 
@@ -149,7 +155,8 @@ class SharedPrefixModel(PeftModelForCausalLM):
 
     def _token_losses_of_peft(self, rows: Rows) -> tuple[Tensor, Tensor]:
         mask = torch.arange(rows.input_ids.shape[1], device=rows.lengths.device) < rows.lengths.unsqueeze(1)
-        logits = super().forward(input_ids=rows.input_ids, attention_mask=mask.long()).logits
+        forward = self.frozen if self._adapters_disabled else super().forward
+        logits = forward(input_ids=rows.input_ids, attention_mask=mask.long()).logits
         return losses_of_logits(logits, rows.labels)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
@@ -162,7 +169,16 @@ class SharedPrefixModel(PeftModelForCausalLM):
             What transformers' `generate` returns: the rows as given, and after them the new tokens.
         """
         ids = args[0] if args else kwargs.pop("inputs", kwargs.pop("input_ids", None))
-        if not self.shares_prefix or ids is None or kwargs.get("inputs_embeds") is not None:
-            return super().generate(*args, **kwargs) if args or ids is None else super().generate(ids, **kwargs)
+        if ids is None or kwargs.get("inputs_embeds") is not None:
+            return super().generate(input_ids=ids, **kwargs)
+        request = Request.of(self.frozen, ids, kwargs.pop("attention_mask", None), **kwargs)
         with torch.no_grad():
-            return generate_behind(self.frozen, self.prompt(), ids, **kwargs)
+            if self.shares_prefix:
+                return generate_behind(self.frozen, self.prompt(), request)
+            return in_equal_lengths(request, partial(self._generate_unshared, request))
+
+    def _generate_unshared(self, request: Request, rows: Rows) -> Any:
+        """PEFT's `generate` for rows of equal length, without a cache: with one it loses the prompt in some models."""
+        settings = {**request.settings_for(rows.width), "use_cache": False}
+        mask = torch.ones_like(rows.input_ids)
+        return super().generate(input_ids=rows.input_ids, attention_mask=mask, **settings)

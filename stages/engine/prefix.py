@@ -52,9 +52,19 @@ class Rows:
         ids = input_ids.gather(1, order)[:, :longest].masked_fill(padding, 0)
         return cls(ids, labels.gather(1, order)[:, :longest].masked_fill(padding, IGNORED), lengths)
 
+    @property
+    def width(self) -> int:
+        """Tokens of the longest row."""
+        return self.input_ids.shape[1]
+
+    def select(self, chosen: Tensor) -> "Rows":
+        """The rows of the indices `chosen`, (n,), no wider than they need."""
+        width = int(self.lengths[chosen].max())
+        return Rows(self.input_ids[chosen, :width], self.labels[chosen, :width], self.lengths[chosen])
+
     def preamble_length(self) -> int:
         """Tokens that all rows begin with, none of them a label, and after which each row has a token left."""
-        limit = int(self.lengths.min()) - 1
+        limit = max(0, int(self.lengths.min()) - 1)
         ids, labels = self.input_ids[:, :limit], self.labels[:, :limit]
         common = ((ids == ids[:1]) & (labels == IGNORED)).all(dim=0)
         return int(common.cumprod(dim=0).sum())
@@ -116,7 +126,8 @@ def run_prefix(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, pre
         prompt: embeddings of virtual tokens, (1, virtual tokens, hidden), or keys and values in their place, or None.
         preamble: token ids, (length,).
     """
-    cache = prompt if isinstance(prompt, DynamicCache) else None
+    # A copy: the preamble's keys and values are appended to it.
+    cache = Prefix(prompt, None, 0).expanded(1) if isinstance(prompt, DynamicCache) else None
     parts = [prompt] if isinstance(prompt, Tensor) else []
     if len(preamble):
         parts.append(model.get_input_embeddings()(preamble.unsqueeze(0)))

@@ -26,4 +26,4 @@ def collate(rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
 
 def row_lengths(rows: Dataset) -> np.ndarray:
     """Tokens of each row, read from Arrow's offsets: the tokens themselves are not touched."""
-    return pc.list_value_length(rows.data["input_ids"]).to_numpy()
+    return pc.list_value_length(rows.with_format("arrow")[:]["input_ids"]).to_numpy()

@@ -24,6 +24,8 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
         )
     torch.set_num_threads(params.threads)
     torch.use_deterministic_algorithms(True)
+    # Else every buffer is filled before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     dtype = params.model.dtype if params.model.dtype == "auto" else getattr(torch, params.model.dtype)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False).eval()
     freeze(model)

@@ -1,0 +1,182 @@
+"""What is measured: a function for each name that `python -m benchmarks.speed NAME` takes, giving lines of the table.
+
+How many rows one measurement has is chosen so that the rival takes 20 to 40 seconds on two cores.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import rows
+from benchmarks.runner import Measurement, Runner
+from benchmarks.table import Line, speed_line
+from stages.params import load_params
+from stages.workspace.paths import BASE_MODEL
+
+BASE = BASE_MODEL.as_posix()
+SIDES = ("peft", "peft, like length", "ours")
+
+
+def default(runner: Runner) -> list[Line]:
+    """The embedded default: short answers."""
+    measured = runner.medians(*_training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=6))
+    return [_speed("train, embedded default, 20 virtual tokens, 16 rows", measured, 4.5)]
+
+
+def alpaca(runner: Runner) -> list[Line]:
+    """Real instructions with long answers."""
+    measured = runner.medians(*_alpaca(runner, 20))
+    return [_speed("train, Alpaca, 256 tokens at most, 20 virtual tokens, 8 rows", measured, 2.2)]
+
+
+def alpaca100(runner: Runner) -> list[Line]:
+    """The same with a long prompt."""
+    measured = runner.medians(*_alpaca(runner, 100))
+    return [_speed("train, Alpaca, 256 tokens at most, 100 virtual tokens, 8 rows", measured, 3.2)]
+
+
+def qwen(runner: Runner) -> list[Line]:
+    """A large vocabulary. All rows have 256 tokens, so that batches of like length are what the rival has anyway."""
+    folder = runner.folder / "qwen"
+    if not folder.exists():
+        runner.once({"kind": "write_qwen", "folder": str(folder)})
+    peft, _, ours = _training(
+        runner, _alpaca_rows(runner), batch_size=8, steps=1, model=str(folder), length=rows.MAX_LENGTH
+    )
+    rival, engine = runner.medians(peft, ours)
+    work = "train, Qwen2.5-0.5B's architecture, 256 tokens, 20 virtual tokens, 8 rows"
+    note = "all rows have 256 tokens, so batches of like length are no other batches"
+    memory = Line(
+        f"{work}: peak memory",
+        "MiB above the weights",
+        rival["mib_above_weights"],
+        None,
+        engine["mib_above_weights"],
+        "at most 0.5x",
+        engine["mib_above_weights"] <= rival["mib_above_weights"] / 2,
+    )
+    return [speed_line(work, [rival["rows_per_second"], None, engine["rows_per_second"]], 1.8, note), memory]
+
+
+def limit(runner: Runner) -> list[Line]:
+    """How near the machine's matrix products the training steps come, optimizer and data loading included."""
+    works = {
+        "embedded default": _training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=6),
+        "Alpaca": _alpaca(runner, 20),
+    }
+    lines = []
+    for work, measurements in works.items():
+        measured = runner.medians(*measurements)
+        engine = measured[-1]
+        gemm = {"kind": "gemm", "model": BASE, "shapes": engine["shapes"]}
+        (products,) = runner.medians(gemm)
+        shares = [
+            100 * engine["useful_gflop"] / figures["seconds"] / products["fastest_gflops"] for figures in measured
+        ]
+        note = (
+            f"useful work at {engine['useful_gflop'] / engine['seconds']:.0f} GFLOP/s; matrix products of its shapes "
+            f"{engine['shapes']} at {products['mkl_gflops']:.0f} with MKL (torch.mm), {products['onednn_gflops']:.0f} "
+            f"with oneDNN, {products['fastest_gflops']:.0f} with the faster one at each shape, which is the limit"
+        )
+        rival, like_length, ours = shares
+        name = f"distance to the limit, {work}"
+        lines.append(Line(name, "% of it", rival, like_length, ours, "at least 70%", ours >= 70, note))
+    return lines
+
+
+def evaluation(runner: Runner) -> list[Line]:
+    """The loss of 1,000 rows."""
+    count = 32 if runner.quick else 1000
+    shared = {
+        "rows": rows.DEFAULT_ROWS, "model": BASE, "virtual_tokens": 20, "batch_size": load_params().evaluate.batch_size,
+        "count": count, "parts": runner.rounds,
+    }  # fmt: skip
+    measured = runner.medians(*({"kind": "evaluate", "side": side, **shared} for side in SIDES))
+    note = f"each of the {runner.rounds} rounds has its part of the rows, the same one on all sides"
+    return [_speed(f"evaluation loss, {count:,} rows", measured, 2.0, note)]
+
+
+def generation(runner: Runner) -> list[Line]:
+    """Greedy answers to 64 questions."""
+    count, new = (8, 8) if runner.quick else (64, 48)
+    shared = {
+        "rows": rows.DEFAULT_ROWS, "model": BASE, "virtual_tokens": 20, "new_tokens": new, "count": count,
+        "parts": runner.rounds,
+    }  # fmt: skip
+    measured = runner.medians(*({"kind": "generate", "side": side, **shared} for side in SIDES))
+    one_by_one, batched, ours = (figures["answers"] for figures in measured)
+    batched, ours = batched[:: runner.rounds], ours[:: runner.rounds]  # those that the first round has one by one
+    note = (
+        "each round has its part of the rows one by one; in the second column PEFT's `generate` has all at once. "
+        f"Answers equal to those one by one: {_equal(one_by_one, ours)} of {len(one_by_one)} of ours, "
+        f"{_equal(one_by_one, batched)} of PEFT's batched ones"
+    )
+    return [_speed(f"greedy generation, {count} rows x {new} tokens", measured, 6.0, note)]
+
+
+def tokenize(runner: Runner) -> list[Line]:
+    """The tokenize stage on many rows."""
+    count = 2000 if runner.quick else 51_000
+    project, data = runner.folder / "tokenize", runner.folder / "alpaca.json"
+    if not project.exists():
+        rows.many_alpaca_rows(data, count)
+        rows.prepare_project(project, data, max_rows=count)
+    shared = {"project": str(project), "max_length": rows.MAX_LENGTH, "workers": load_params().threads}
+    sides = ("map", "map, workers", "ours")
+    measured = runner.medians(*({"kind": "tokenize", "side": side, **shared} for side in sides))
+    work = f"tokenize {measured[0]['row_count']:,} Alpaca rows"
+    rival, with_workers, ours = (figures["seconds"] for figures in measured)
+    note = f"whole processes; in the second column `map` has {shared['workers']} processes, as the stage has"
+    return [
+        _speed(work, measured, 5.0, note),
+        Line(f"{work}: time", "s", rival, with_workers, ours, "under 20 s", ours < 20),
+    ]
+
+
+def accumulation(runner: Runner) -> list[Line]:
+    """One prefix for all micro-batches of a step against one for each."""
+    works = {
+        "embedded default, 8 rows x 2, 20 virtual tokens": _training(
+            runner, rows.DEFAULT_ROWS, batch_size=8, accumulation=2, steps=8, sides=("ours, prefix each", "ours")
+        ),
+        "Alpaca, 4 rows x 2, 100 virtual tokens": _training(
+            runner, _alpaca_rows(runner), batch_size=4, accumulation=2, steps=4, virtual_tokens=100,
+            sides=("ours, prefix each", "ours"),
+        ),
+    }  # fmt: skip
+    lines = []
+    for work, measurements in works.items():
+        each, shared = (figures["rows_per_second"] for figures in runner.medians(*measurements))
+        note = "the rival is this engine with a prefix in each micro-batch"
+        lines.append(speed_line(f"one prefix a step: {work}", [each, None, shared], None, note))
+    return lines
+
+
+CASES: dict[str, Callable[[Runner], list[Line]]] = {
+    case.__name__: case
+    for case in (default, alpaca, alpaca100, qwen, limit, evaluation, generation, tokenize, accumulation)
+}
+
+
+def _training(
+    runner: Runner, path: str, *, batch_size: int, steps: int, sides: tuple[str, ...] = SIDES, **more: Any
+) -> list[Measurement]:
+    """Measurements of training on `steps` optimizer steps' rows, one for each side; see `benchmarks.training.train`."""
+    settings = {"model": BASE, "rows": path, "virtual_tokens": 20, "accumulation": 1, "length": None, **more}
+    count = batch_size * settings["accumulation"] * (2 if runner.quick else steps)
+    return [{"kind": "train", "side": side, "batch_size": batch_size, "count": count, **settings} for side in sides]
+
+
+def _alpaca(runner: Runner, virtual_tokens: int) -> list[Measurement]:
+    return _training(runner, _alpaca_rows(runner), batch_size=8, steps=4, virtual_tokens=virtual_tokens)
+
+
+def _alpaca_rows(runner: Runner) -> str:
+    return str(rows.alpaca_project(runner.folder / "alpaca"))
+
+
+def _speed(work: str, measured: list[dict[str, Any]], target: float, note: str = "") -> Line:
+    return speed_line(work, [figures["rows_per_second"] for figures in measured], target, note)
+
+
+def _equal(answers: list, others: list) -> int:
+    return sum(answer == other for answer, other in zip(answers, others, strict=True))

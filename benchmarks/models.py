@@ -1,0 +1,55 @@
+"""The two sides' models: PEFT's own, and the pipeline's."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import PeftModel, PromptTuningConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from benchmarks.memory import touch
+from stages.engine.model import SharedPrefixModel
+from stages.params import Params, load_params
+from stages.tuning.base import load_base_model
+
+# The rival; the rival with batches of like length; ours; ours with a prefix in each micro-batch.
+Side = Literal["peft", "peft, like length", "ours", "ours, prefix each"]
+
+
+def benchmark_params() -> Params:
+    """params.yaml, on the CPU in float32: there both sides do the same arithmetic."""
+    params = load_params()
+    return params.model_copy(update={"device": "cpu", "model": params.model.model_copy(update={"dtype": "float32"})})
+
+
+def soft_prompt_model(side: Side, folder: str, virtual_tokens: int) -> PeftModel:
+    """The model in `folder` behind a random soft prompt, loaded as the side's users load it; all of it resident."""
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
+    params = benchmark_params()
+    if side.startswith("ours"):
+        base = load_base_model(Path(folder), params)
+    else:
+        torch.set_num_threads(params.threads)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.manual_seed(0)  # the same prompt on all sides
+    model = SharedPrefixModel(base, config) if side.startswith("ours") else get_peft_model(base, config)
+    touch(model)
+    return model
+
+
+def write_qwen(folder: Path) -> None:
+    """A model of Qwen2.5-0.5B's architecture (its config.json on the hub) with random weights."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=151936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        max_position_embeddings=32768,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        tie_word_embeddings=True,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)

@@ -1,0 +1,109 @@
+"""Held-out loss of training recipes, same rows and steps, several seeds: `python -m benchmarks.quality [RECIPE …]`.
+
+Needs what `make repro` makes (models/base/, data/tokenized/). Prints a table and writes results/quality.json. The
+defaults of each method in params.yaml and stages/tuning/methods.py were chosen by the validation loss in this table.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from dvclive import Live
+from transformers import AutoTokenizer
+
+from stages.params import Params, load_params
+from stages.scoring.losses import row_losses
+from stages.tuning.base import load_base_model
+from stages.tuning.initialise import new_soft_prompt
+from stages.tuning.training import make_trainer
+from stages.workspace.guard import exit_on_input_error
+from stages.workspace.outputs import verified, write_json
+from stages.workspace.paths import BASE_MODEL, RESULTS, SPLITS, TOKENIZED
+from stages.workspace.progress import quiet_libraries
+
+DEFAULT: dict[str, Any] = {"init": None, "learning_rate": None}
+# Changes of the `train` section. What a recipe doesn't name is as in params.yaml.
+RECIPES: dict[str, dict[str, Any]] = {
+    # What one gets without choosing: PEFT's default initialisation, `Trainer`'s default learning rate and schedule.
+    "usual": {"init": "random", "learning_rate": 5e-5, "schedule": "linear", "warmup_ratio": 0.0},
+    # PEFT's example of prompt tuning for causal language models (examples/causal_language_modeling, prompt tuning
+    # notebook): text, 8 virtual tokens, AdamW at 3e-2, linear without warm-up, no clipping.
+    "peft_example": {
+        "init": "text",
+        "num_virtual_tokens": 8,
+        "learning_rate": 3e-2,
+        "schedule": "linear",
+        "warmup_ratio": 0.0,
+        "clip_norm": None,
+    },
+    # PEFT's own comparison of methods (method_comparison/MetaMathQA): vocabulary, AdamW at 1e-3, cosine, clipped at 1.
+    "peft_comparison": {"init": "vocabulary", "learning_rate": 1e-3, "schedule": "cosine", "clip_norm": 1.0},
+    "prompt_tuning": {"method": "prompt_tuning", **DEFAULT},
+    "p_tuning_mlp": {"method": "p_tuning", "encoder": "mlp", **DEFAULT},
+    "p_tuning_lstm": {"method": "p_tuning", "encoder": "lstm", **DEFAULT},
+    "prefix_tuning": {"method": "prefix_tuning", **DEFAULT},
+}
+
+
+def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float]:
+    """Train by `params`; the best prompt's loss on validation and test rows, in nats per label token, and its step."""
+    base = load_base_model(BASE_MODEL, params)
+    model = new_soft_prompt(base, AutoTokenizer.from_pretrained(BASE_MODEL), BASE_MODEL, params.train, params.seed)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Live(str(Path(folder) / "live"), save_dvc_exp=False, dvcyaml=None) as live,
+    ):
+        step, validation = make_trainer(model, rows, params, Path(folder) / "checkpoints", live).train_or_resume()
+    losses, tokens = row_losses(model, list(rows["test"]), params.evaluate.batch_size, "test")
+    return {"step": step, "validation": validation, "test": float(losses.sum() / tokens.sum())}
+
+
+def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The results as Markdown: test losses of each seed, then means."""
+    seeds = list(next(iter(results.values())))
+    lines = ["| recipe | " + " | ".join(f"test, seed {seed}" for seed in seeds) + " | mean test | mean validation |"]
+    lines.append("|---|" + "--:|" * (len(seeds) + 2))
+    for recipe, of_seed in results.items():
+        shown = " | ".join(f"{of_seed[seed]['test']:.3f}" for seed in seeds)
+        means = [sum(values[split] for values in of_seed.values()) / len(seeds) for split in ("test", "validation")]
+        lines.append(f"| {recipe} | {shown} | {means[0]:.3f} | {means[1]:.3f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the recipes and show the table."""
+    parser = argparse.ArgumentParser(description="Held-out loss of training recipes over several seeds.")
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(RECIPES)}; all if none is named")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--set", default="{}", help='changes of every recipe as JSON, e.g. {"learning_rate": 0.003}')
+    arguments = parser.parse_args()
+    if unknown := set(arguments.recipes) - set(RECIPES):
+        parser.error(f"unknown recipe {', '.join(sorted(unknown))}; allowed: {', '.join(RECIPES)}")
+    params = load_params()
+    verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
+    quiet_libraries()
+    columns = ["input_ids", "labels"]
+    rows = {split: Dataset.from_file(str(TOKENIZED / f"{split}.arrow")).select_columns(columns) for split in SPLITS}
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for seed in arguments.seeds:
+        for recipe in arguments.recipes or RECIPES:
+            changes = {**RECIPES[recipe], **json.loads(arguments.set)}
+            changed = {**params.model_dump(), "seed": seed, "train": {**params.train.model_dump(), **changes}}
+            losses = held_out_losses(Params.model_validate(changed), rows)
+            results.setdefault(recipe, {})[str(seed)] = losses
+            print(f"{recipe}, seed {seed}: {losses}", flush=True)
+    print(table(results))
+    if not arguments.recipes and arguments.set == "{}":
+        settings = {
+            "steps": params.train.max_steps,
+            "rows_a_step": params.train.batch_size * params.train.accumulation_steps,
+        }
+        write_json(RESULTS / "quality.json", {**settings, "recipes": results})
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()

@@ -1,0 +1,77 @@
+"""The table: a line for each target, printed as Markdown."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one target asks for, and what was measured.
+
+    Attributes:
+        work: what was done.
+        unit: of the three figures.
+        rival: the usual way; None where there is no such figure.
+        rival_like_length: the usual way with the advantage that is not the engine's: our like-length batches.
+        ours: this pipeline.
+        target: in words; "" where there is none.
+        reached: None where there is no target.
+        note: what a reader has to know about the figures.
+    """
+
+    work: str
+    unit: str
+    rival: float | None
+    rival_like_length: float | None
+    ours: float
+    target: str = ""
+    reached: bool | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours by the rival's."""
+        return self.ours / self.rival if self.rival else None
+
+    @property
+    def ratio_like_length(self) -> float | None:
+        """Ours by that of the rival with like-length batches."""
+        return self.ours / self.rival_like_length if self.rival_like_length else None
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures, with the ratios."""
+        return {**asdict(self), "ratio": self.ratio, "ratio_like_length": self.ratio_like_length}
+
+
+def speed_line(work: str, speeds: Sequence[float | None], target: float | None, note: str = "") -> Line:
+    """A line of rows per second, in the order of `Line`, whose target is a ratio to the rival, at least."""
+    rival, like_length, ours = speeds
+    line = Line(work, "rows/s", rival, like_length, ours or 0, note=note)
+    if target is None or line.ratio is None:
+        return line
+    return replace(line, target=f"at least {target}x", reached=line.ratio >= target)
+
+
+def markdown(lines: list[Line]) -> str:
+    """The table, and under it the notes."""
+    header = ["work", "unit", "rival", "rival, like-length", "ours", "ratio", "to like-length", "target", "reached"]
+    cells = [header, *([_cells(line) for line in lines])]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    rows = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    rows.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    notes = [f"- {line.work}: {line.note}" for line in lines if line.note]
+    return "\n".join([*rows, "", *notes]) if notes else "\n".join(rows)
+
+
+def _cells(line: Line) -> list[str]:
+    figures = [_number(value) for value in (line.rival, line.rival_like_length, line.ours)]
+    ratios = [f"{value:.2f}x" if value else "-" for value in (line.ratio, line.ratio_like_length)]
+    reached = "" if line.reached is None else "yes" if line.reached else "NO"
+    return [line.work, line.unit, *figures, *ratios, line.target, reached]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

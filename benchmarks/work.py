@@ -1,0 +1,107 @@
+"""How much arithmetic a training step can't do without, and how fast this machine's matrix products are."""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from stages.engine.losses import LOGITS_AT_ONCE
+from stages.engine.prefix import Rows
+from stages.scoring.batches import collate
+from stages.tokens import IGNORED
+
+SECONDS = 0.15  # for each product of each shape
+
+
+def useful_work(model: PeftModel, batches: list[dict[str, list]]) -> dict[str, Any]:
+    """Floating-point operations of the matrix products that an exact step has to do, and the shapes of an average one.
+
+    Useful are, per batch: the virtual tokens and the common preamble once, and every further token of a row but its
+    last, which predicts nothing; no padding. Of each, all linear layers forward and the gradient by their input (in the
+    first layer, queries, keys and values of the rows need none), and attention over the pairs that see each other, two
+    products forward and four backward; the output layer at labels, forward and gradient.
+
+    Args:
+        model: whose base model is trained behind a prompt.
+        batches: columns of each batch's rows.
+    """
+    config = model.config.get_text_config()
+    prompt: Any = model.peft_config["default"]
+    linear = sum(inputs * outputs * count for (inputs, outputs), count in linear_layers(model).items())
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    first = config.hidden_size * (config.num_attention_heads + 2 * config.num_key_value_heads) * size
+    pair = 2 * 2 * config.num_attention_heads * size  # of one layer, forward
+    flops, prefixes, tokens, labels = 0, 0, 0, 0
+    for columns in batches:
+        batch = collate([{name: columns[name][i] for name in columns} for i in range(len(columns["input_ids"]))])
+        rows = Rows.of(**batch)
+        preamble = rows.preamble_length()
+        prefix, own = prompt.num_virtual_tokens + preamble, rows.lengths - preamble - 1
+        labelled = int((rows.labels != IGNORED).sum())
+        prefixes, tokens, labels = prefixes + prefix, tokens + int(own.sum()), labels + labelled
+        flops += 4 * linear * prefix + (4 * linear - 2 * first) * int(own.sum())
+        flops += 4 * config.hidden_size * config.vocab_size * labelled
+        within = prefix * (prefix + 1) // 2
+        across = int((own * prefix + own * (own + 1) // 2).sum())
+        flops += 3 * pair * config.num_hidden_layers * within + pair * (3 * config.num_hidden_layers - 2) * across
+    average = {"prefix": prefixes // len(batches), "rows": tokens // len(batches), "labels": labels // len(batches)}
+    return {"useful_gflop": flops / 1e9, "shapes": average}
+
+
+def linear_layers(model: PeftModel) -> Counter[tuple[int, int]]:
+    """How many linear layers of each (inputs, outputs) the decoder has; the output layer not among them."""
+    base: Any = model.get_base_model()
+    head = base.get_output_embeddings()
+    layers = (module for module in model.modules() if isinstance(module, nn.Linear) and module is not head)
+    return Counter((layer.in_features, layer.out_features) for layer in layers)
+
+
+def gemm_limit(model: PeftModel, shapes: dict[str, int]) -> dict[str, Any]:
+    """GFLOP/s of the fastest matrix product that torch offers, over the shapes of an average batch.
+
+    Each layer's forward and input gradient is measured by itself, for the prefix, the rows and one chunk of the output
+    layer, with MKL (torch.mm) and with oneDNN (as `stages.engine.linear` calls it); the faster one counts.
+    """
+    config = model.config.get_text_config()
+    head = (config.hidden_size, config.vocab_size)
+    chunk = min(shapes["labels"], max(1, LOGITS_AT_ONCE // config.vocab_size))
+    products = [
+        (rows, layer, count)
+        for rows in (shapes["prefix"], shapes["rows"])
+        for layer, count in linear_layers(model).items()
+    ]
+    total = {"mkl": 0.0, "onednn": 0.0, "fastest": 0.0}
+    flops = 0.0
+    for rows, (inputs, outputs), count in [*products, (chunk, head, shapes["labels"] / chunk)]:
+        for seconds in (_seconds(rows, inputs, outputs), _seconds(rows, inputs, outputs, transposed=True)):
+            flops += 2 * rows * inputs * outputs * count
+            for name in ("mkl", "onednn"):
+                total[name] += seconds[name] * count
+            total["fastest"] += min(seconds.values()) * count
+    return {f"{name}_gflops": flops / seconds / 1e9 for name, seconds in total.items()}
+
+
+def _seconds(rows: int, inputs: int, outputs: int, *, transposed: bool = False) -> dict[str, float]:
+    """Median seconds of `x @ weight.T`, or of the gradient by x, for a weight of (outputs, inputs)."""
+    weight = torch.randn(outputs, inputs)
+    x, factor = (torch.randn(rows, outputs), weight.t()) if transposed else (torch.randn(rows, inputs), weight)
+    return {
+        "mkl": _median(lambda: torch.mm(x, factor.t())),
+        "onednn": _median(lambda: torch.ops.mkldnn._linear_pointwise(x, factor, None, "none", [], "")),
+    }
+
+
+def _median(product: Callable[[], Tensor]) -> float:
+    product()
+    product()
+    times: list[float] = []
+    while sum(times) < SECONDS or len(times) < 5:
+        start = time.perf_counter()
+        product()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

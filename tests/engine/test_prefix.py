@@ -1,0 +1,73 @@
+"""The rows of a batch, and where the prefix that they share ends."""
+
+import pytest
+import torch
+
+from stages.engine.prefix import Rows, run_prefix
+from tests.engine.architectures import WINDOW, make_base
+from tests.engine.batches import SHORT, Row, padded, row
+
+ALL = [-100] * 4
+
+
+def test_padding_goes_to_the_right_whatever_it_was() -> None:
+    ids = torch.tensor([[9, 5, 6, 9, 7], [9, 9, 9, 8, 9], [9, 1, 2, 3, 4]])
+    mask = torch.tensor([[0, 1, 1, 0, 1], [0, 0, 0, 1, 0], [0, 1, 1, 1, 1]])
+    labels = torch.tensor([[9, -100, 6, 9, 7], [9, 9, 9, 8, 9], [9, -100, -100, -100, 4]])
+    rows = Rows.of(ids, mask, labels)
+    assert rows.input_ids.tolist() == [[5, 6, 7, 0], [8, 0, 0, 0], [1, 2, 3, 4]]
+    assert rows.labels.tolist() == [[-100, 6, 7, -100], [8, -100, -100, -100], [-100, -100, -100, 4]]
+    assert rows.lengths.tolist() == [3, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "length"),
+    [
+        ([row(9, 3, SHORT), row(12, 3, SHORT)], 4),
+        ([row(9, 3, SHORT), row(4, 0, SHORT)], 3),  # the shortest row keeps its last token
+        ([([7, 8, 9, 3], ALL), ([7, 8, 9, 4], [-100, -100, 9, -100])], 2),  # not over a label of any row
+        ([([7, 8, 9, 3], ALL), ([7, 5, 9, 4], ALL)], 1),  # what is equal again after a difference is not common
+        ([([7, 8, 9, 3], ALL), ([5, 8, 9, 4], ALL)], 0),
+        ([([7], [-100]), ([7, 8], [-100, -100])], 0),
+        ([([7, 8, 9, 3], [-100, -100, -100, 3])], 3),  # one row is like itself
+        ([([0, 0, 0, 3], ALL), ([0, 0], ALL[:2])], 1),  # padding is not a token, though its id may be one
+    ],
+)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_where_the_preamble_ends(rows: list[Row], length: int, side: str) -> None:
+    assert Rows.of(**padded(rows, side)).preamble_length() == length
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_what_rows_append_stays_out_of_the_prefix(architecture: str) -> None:
+    model = make_base(architecture).requires_grad_(False)
+    length = 2 * WINDOW
+    prefix = run_prefix(model, None, torch.arange(3, 3 + length))
+    before = [tensor.clone() for tensor in prefix.tensors()]
+    cache = prefix.expanded(3)
+    model.get_decoder()(input_ids=torch.full((3, 5), 7), past_key_values=cache, use_cache=True)
+    assert cache.get_seq_length() == length + 5
+    assert prefix.cache.get_seq_length() == length
+    assert prefix.cache.layers[1].keys.shape[:3] == (1, 2, length)
+    assert all(torch.equal(now, then) for now, then in zip(prefix.tensors(), before, strict=True))
+
+
+def test_layers_with_a_window_keep_no_more_than_it() -> None:
+    prefix = run_prefix(make_base("gemma3").requires_grad_(False), None, torch.arange(3, 3 + 2 * WINDOW))
+    assert [layer.keys.shape[2] for layer in prefix.cache.layers] == [WINDOW - 1, 2 * WINDOW, WINDOW - 1]
+
+
+def test_expanding_copies_nothing() -> None:
+    prefix = run_prefix(make_base("llama").requires_grad_(False), None, torch.arange(3, 9))
+    cache = prefix.expanded(1000)
+    for mine, theirs in zip(prefix.cache.layers, cache.layers, strict=True):
+        assert theirs.keys.shape[0] == 1000
+        assert theirs.keys.data_ptr() == mine.keys.data_ptr()
+        assert theirs.values.data_ptr() == mine.values.data_ptr()
+
+
+def test_nothing_before_the_rows_is_no_prefix() -> None:
+    prefix = run_prefix(make_base("llama"), None, torch.zeros(0, dtype=torch.long))
+    assert (prefix.cache, prefix.last, prefix.preamble) == (None, None, 0)
+    assert prefix.tensors() == []
+    assert prefix.expanded(3) is None
