@@ -18,7 +18,7 @@ SIDES = ("peft", "peft, like length", "ours")
 
 def default(runner: Runner) -> list[Line]:
     """The embedded default: short answers."""
-    measured = runner.medians(*_training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=6))
+    measured = runner.medians(*_training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=5))
     return [_speed("train, embedded default, 20 virtual tokens, 16 rows", measured, 4.5)]
 
 
@@ -60,7 +60,7 @@ def qwen(runner: Runner) -> list[Line]:
 def limit(runner: Runner) -> list[Line]:
     """How near the machine's matrix products the training steps come, optimizer and data loading included."""
     works = {
-        "embedded default": _training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=6),
+        "embedded default": _training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=5),
         "Alpaca": _alpaca(runner, 20),
     }
     lines = []

@@ -42,8 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     # PEFT's own comparison of methods (method_comparison/MetaMathQA): vocabulary, AdamW at 1e-3, cosine, clipped at 1.
     "peft_comparison": {"init": "vocabulary", "learning_rate": 1e-3, "schedule": "cosine", "clip_norm": 1.0},
     "prompt_tuning": {"method": "prompt_tuning", **DEFAULT},
-    "p_tuning_mlp": {"method": "p_tuning", "encoder": "mlp", **DEFAULT},
-    "p_tuning_lstm": {"method": "p_tuning", "encoder": "lstm", **DEFAULT},
+    "p_tuning": {"method": "p_tuning", **DEFAULT},
     "prefix_tuning": {"method": "prefix_tuning", **DEFAULT},
 }
 

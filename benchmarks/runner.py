@@ -46,7 +46,8 @@ class Runner:
 
     def record(self) -> list[dict[str, Any]]:
         """Every measurement with the figures of every round."""
-        return [{**json.loads(measurement), "rounds": rounds} for measurement, rounds in self.done.items()]
+        here = {name.replace(f"{self.folder}/", ""): rounds for name, rounds in self.done.items()}
+        return [{**json.loads(measurement), "rounds": rounds} for measurement, rounds in here.items()]
 
 
 def run_module(module: str, *arguments: str, folder: Path | None = None) -> None:
