@@ -24,6 +24,8 @@ from stages.workspace.outputs import verified, write_json
 from stages.workspace.paths import BASE_MODEL, RESULTS, SPLITS, TOKENIZED
 from stages.workspace.progress import quiet_libraries
 
+RESULT = RESULTS / "quality.json"
+SEEDS = [1, 2, 3]
 DEFAULT: dict[str, Any] = {"init": None, "learning_rate": None}
 # Changes of the `train` section. What a recipe doesn't name is as in params.yaml.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -55,7 +57,7 @@ def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float
         tempfile.TemporaryDirectory() as folder,
         Live(str(Path(folder) / "live"), save_dvc_exp=False, dvcyaml=None) as live,
     ):
-        step, validation = make_trainer(model, rows, params, Path(folder) / "checkpoints", live).train_or_resume()
+        step, validation = make_trainer(model, rows, params, Path(folder) / "runs/this", live).train_or_resume()
     losses, tokens = row_losses(model, list(rows["test"]), params.evaluate.batch_size, "test")
     return {"step": step, "validation": validation, "test": float(losses.sum() / tokens.sum())}
 
@@ -72,11 +74,16 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def earlier() -> dict[str, dict[str, dict[str, float]]]:
+    """What is known of all recipes; those that are run now replace it."""
+    return json.loads(RESULT.read_text(encoding="utf-8"))["recipes"] if RESULT.exists() else {}
+
+
 def main() -> None:
     """Run the recipes and show the table."""
     parser = argparse.ArgumentParser(description="Held-out loss of training recipes over several seeds.")
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(RECIPES)}; all if none is named")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--set", default="{}", help='changes of every recipe as JSON, e.g. {"learning_rate": 0.003}')
     arguments = parser.parse_args()
     if unknown := set(arguments.recipes) - set(RECIPES):
@@ -95,12 +102,12 @@ def main() -> None:
             results.setdefault(recipe, {})[str(seed)] = losses
             print(f"{recipe}, seed {seed}: {losses}", flush=True)
     print(table(results))
-    if not arguments.recipes and arguments.set == "{}":
+    if arguments.set == "{}" and arguments.seeds == SEEDS:
         settings = {
             "steps": params.train.max_steps,
             "rows_a_step": params.train.batch_size * params.train.accumulation_steps,
         }
-        write_json(RESULTS / "quality.json", {**settings, "recipes": results})
+        write_json(RESULT, {**settings, "recipes": {**earlier(), **results}})
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def run_module(module: str, *arguments: str, folder: Path | None = None) -> None
     """
     environment = {
         **os.environ,
-        "PYTHONPATH": str(Path.cwd()),
+        "PYTHONPATH": str(Path(__file__).parent.parent),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",  # as the stages have it
     }

@@ -1,6 +1,5 @@
 """The README tells the truth: its numbers, its commands, its map; and the committed results are those of the code."""
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import quality
-from benchmarks.table import Line, markdown
 from stages.scoring.headline import headline
 from tests.test_dvc import call, environment
 from tests.toy import ROOT
@@ -26,18 +24,11 @@ def test_the_table_is_that_of_the_committed_metrics() -> None:
     assert shown[1] == headline(metrics)
 
 
-@pytest.mark.parametrize("name", ["quality", "benchmark"])
-def test_the_measured_tables_are_those_of_the_committed_results(name: str) -> None:
-    result = json.loads((ROOT / f"results/{name}.json").read_text(encoding="utf-8"))
-    lines = {"quality": lambda: quality.table(result["recipes"]), "benchmark": lambda: shown_lines(result["table"])}
-    shown = re.search(rf"<!-- {name}.*?-->\n(.*?)\n<!-- /{name} -->", TEXT, re.S)
+def test_the_quality_table_is_that_of_the_committed_results() -> None:
+    result = json.loads((ROOT / "results/quality.json").read_text(encoding="utf-8"))
+    shown = re.search(r"<!-- quality.*?-->\n(.*?)\n<!-- /quality -->", TEXT, re.S)
     assert shown
-    assert shown[1] == lines[name]()
-
-
-def shown_lines(table: list[dict]) -> str:
-    fields = [field.name for field in dataclasses.fields(Line) if field.name != "note"]
-    return markdown([Line(**{name: line[name] for name in fields}) for line in table])
+    assert shown[1] == quality.table(result["recipes"])
 
 
 def test_the_defaults_beat_the_usual_recipes_with_every_seed() -> None:

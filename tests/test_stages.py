@@ -128,11 +128,26 @@ def test_arrow_is_a_stream_that_datasets_maps_without_copying(finished: Path) ->
     assert counts["label_tokens"] == sum(label >= 0 for row in rows for label in row["labels"])
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"train.method": "p_tuning"},
+        {"train.method": "p_tuning", "train.encoder": "lstm"},
+        {"train.method": "prefix_tuning"},
+        {"train.method": "prefix_tuning", "train.init": "zero"},
+        {"train.method": "prefix_tuning", "train.init": "random"},
+    ],
+    ids=lambda changes: " ".join(changes.values()) or "default",
+)
 def test_the_adapter_in_plain_peft_has_the_loss_that_metrics_say(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, project: Path, run: Run, changes: dict[str, str]
 ) -> None:
     """Row by row, with PEFT's and transformers' own loss and nothing of ours."""
-    monkeypatch.chdir(finished)
+    shutil.copytree(finished, project, dirs_exist_ok=True)
+    if changes:
+        write_params(project, **changes)
+        run("train", "evaluate")
     metrics = json.loads(Path("results/metrics.json").read_text(encoding="utf-8"))
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("models/base"), "models/adapter")
     test = Dataset.from_file("data/tokenized/test.arrow").with_format("torch", ["input_ids", "labels"])

@@ -150,8 +150,12 @@ class SharedPrefixModel(PeftModelForCausalLM):
         if self._step is not None:
             pairs = zip(*(prefix.tensors() for prefix in self._step), strict=True)
             reached = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
-            self._step = None
+            self.forget_step()
             torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
+
+    def forget_step(self) -> None:
+        """Drop the prefix of a step that was interrupted before its end."""
+        self._step = None
 
     def _token_losses_of_peft(self, rows: Rows) -> tuple[Tensor, Tensor]:
         mask = torch.arange(rows.input_ids.shape[1], device=rows.lengths.device) < rows.lengths.unsqueeze(1)

@@ -8,7 +8,7 @@ from stages.params.section import Positive, Section
 
 # Of each method; the first is what `init: null` means.
 INITS = {
-    "prompt_tuning": ("vocabulary", "random", "text"),
+    "prompt_tuning": ("text", "vocabulary", "random"),
     "p_tuning": ("random",),
     "prefix_tuning": ("text", "random", "zero"),
 }
@@ -55,7 +55,7 @@ class Train(Section):
         """Refuse `init: text` without a text."""
         init = info.data.get("init") or INITS.get(info.data.get("method", ""), ("",))[0]
         if init == "text" and not (text and text.strip()):
-            raise ValueError("a text where train.init is text")
+            raise ValueError("a text where train.init is text, as it is by default")
         return text
 
     @field_validator("max_steps")

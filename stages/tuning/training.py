@@ -156,6 +156,8 @@ class PromptTrainer(Trainer):
             newest = self._newest_checkpoint()
             step = newest.name.rsplit("-", 1)[1] if newest else "0"
             raise KeyboardInterrupt(f"the next run goes on from step {step}") from None
+        finally:
+            self.model.forget_step()
         self.model.prompt_encoder.load_state_dict(self.best_prompt)
         return int(self.state.best_global_step or 0), float(self.state.best_metric or 0)
 
