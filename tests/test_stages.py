@@ -213,9 +213,10 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(finished: Path, tmp_
     shutil.rmtree(tmp_path / "models/adapter")
     curve = tmp_path / "results/train/plots/metrics/train/loss.tsv"
     curve.unlink()
-    write_params(tmp_path, **{"train.max_steps": 2000, "train.save_every": 1})
+    write_params(tmp_path, **{"train.init": "vocabulary", "train.max_steps": 2000, "train.save_every": 1})
     stage = subprocess.Popen(
-        [sys.executable, "-m", "stages.train"],
+        # What runs in the background inherits an ignored SIGINT.
+        ["env", "--default-signal=INT", sys.executable, "-m", "stages.train"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
