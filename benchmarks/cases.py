@@ -18,7 +18,7 @@ SIDES = ("peft", "peft, like length", "ours")
 
 def default(runner: Runner) -> list[Line]:
     """The embedded default: short answers."""
-    measured = runner.medians(*_training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=5))
+    measured = runner.medians(*_training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=4))
     return [_speed("train, embedded default, 20 virtual tokens, 16 rows", measured, 4.5)]
 
 
@@ -60,7 +60,7 @@ def qwen(runner: Runner) -> list[Line]:
 def limit(runner: Runner) -> list[Line]:
     """How near the machine's matrix products the training steps come, optimizer and data loading included."""
     works = {
-        "embedded default": _training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=5),
+        "embedded default": _training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=4),
         "Alpaca": _alpaca(runner, 20),
     }
     lines = []
@@ -75,7 +75,8 @@ def limit(runner: Runner) -> list[Line]:
         note = (
             f"useful work at {engine['useful_gflop'] / engine['seconds']:.0f} GFLOP/s; matrix products of its shapes "
             f"{engine['shapes']} at {products['mkl_gflops']:.0f} with MKL (torch.mm), {products['onednn_gflops']:.0f} "
-            f"with oneDNN, {products['fastest_gflops']:.0f} with the faster one at each shape, which is the limit"
+            f"with oneDNN, {products['fastest_gflops']:.0f} with the faster one at each shape, which is the limit "
+            f"({products['cached_gflops']:.0f} if the processor's cache held every weight)"
         )
         rival, like_length, ours = shares
         name = f"distance to the limit, {work}"
@@ -136,7 +137,7 @@ def accumulation(runner: Runner) -> list[Line]:
     """One prefix for all micro-batches of a step against one for each."""
     works = {
         "embedded default, 8 rows x 2, 20 virtual tokens": _training(
-            runner, rows.DEFAULT_ROWS, batch_size=8, accumulation=2, steps=8, sides=("ours, prefix each", "ours")
+            runner, rows.DEFAULT_ROWS, batch_size=8, accumulation=2, steps=6, sides=("ours, prefix each", "ours")
         ),
         "Alpaca, 4 rows x 2, 100 virtual tokens": _training(
             runner, _alpaca_rows(runner), batch_size=4, accumulation=2, steps=4, virtual_tokens=100,
@@ -167,7 +168,7 @@ def _training(
 
 
 def _alpaca(runner: Runner, virtual_tokens: int) -> list[Measurement]:
-    return _training(runner, _alpaca_rows(runner), batch_size=8, steps=4, virtual_tokens=virtual_tokens)
+    return _training(runner, _alpaca_rows(runner), batch_size=8, steps=3, virtual_tokens=virtual_tokens)
 
 
 def _alpaca_rows(runner: Runner) -> str:

@@ -142,8 +142,12 @@ def test_a_bad_value_given_to_dvc_loses_no_work(clone: Path) -> None:
 
 
 def start_training(clone: Path, *command: str) -> tuple[subprocess.Popen, psutil.Process]:
-    """A command that trains for long, once it has saved a checkpoint: DVC and the stage."""
-    dvc = subprocess.Popen(command, cwd=clone, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """A command that trains for long, once it has saved a checkpoint: DVC and the stage.
+
+    DVC runs a stage in $SHELL, and in /bin/sh where it is not set, as in many a CI; that may be one that stays.
+    """
+    plain = {**environment(), "SHELL": "/bin/sh"}
+    dvc = subprocess.Popen(command, cwd=clone, env=plain, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(clone.glob(".resume/*/checkpoint-*")):
         assert time.monotonic() < deadline

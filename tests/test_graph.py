@@ -61,7 +61,7 @@ def test_every_key_is_a_param_of_a_stage_and_every_param_is_a_key() -> None:
 def test_stage_file_and_section_are_one_word() -> None:
     assert list(GRAPH) == list(STAGES)
     for stage, definition in GRAPH.items():
-        assert definition["cmd"] == f"python -m stages.{stage}"
+        assert definition["cmd"] == f"exec python -m stages.{stage}"
         section = SECTIONS.get(stage, stage)
         assert any(param.startswith(f"{section}.") for param in definition["params"])
         assert section in Params.model_fields

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.engine.gated import slim_gated_blocks
+
 
 class _Product(torch.autograd.Function):
     """`x @ weight.T + bias` with a gradient for `x` alone. x: (…, in); weight: (out, in); result: (…, out)."""
@@ -42,8 +44,9 @@ class FrozenLinear(nn.Linear):
 
 
 def freeze(model: nn.Module) -> None:
-    """Take every parameter of `model` out of training, and let its linear layers know it."""
+    """Take every parameter of `model` out of training, and let its layers make use of that."""
     model.requires_grad_(False)
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = FrozenLinear
+    slim_gated_blocks(model)

@@ -1,5 +1,8 @@
-"""What a run shows as it goes: dvclive's files, and a progress bar or, in a log, a line per measurement."""
+"""What a run shows as it goes, and how Ctrl-C ends it."""
 
+import signal
+import sys
+from types import FrameType
 from typing import Any
 
 from dvclive import Live
@@ -13,7 +16,8 @@ NAMES = {"loss": "train/loss", "learning_rate": "learning_rate", "eval_loss": "v
 class ReportCallback(TrainerCallback):
     """Records losses and the learning rate with dvclive, and shows the newest on one bar over the optimizer steps.
 
-    dvclive's own callback also logs runtimes, which never repeat, and counts log events as steps.
+    In a log there is a line per measurement in place of the bar. dvclive's own callback also logs runtimes, which never
+    repeat, and counts log events as steps.
     """
 
     def __init__(self, live: Live) -> None:
@@ -61,3 +65,42 @@ class ReportCallback(TrainerCallback):
     ) -> None:
         """Close the bar."""
         self.bar.close()
+
+
+class InterruptCallback(TrainerCallback):
+    """Ctrl-C ends training at the end of the step, with a checkpoint of it; a second one ends it at once."""
+
+    interrupted = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Wait for Ctrl-C, where nobody asked to ignore it."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._remember)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.interrupted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\ntrain: stops at the end of this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for a checkpoint, unless this was the last step anyway."""
+        if self.interrupted and not control.should_training_stop:
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Stop: the checkpoint stands.
+
+        Raises:
+            KeyboardInterrupt: where Ctrl-C was pressed.
+        """
+        if self.interrupted and not control.should_training_stop:
+            raise KeyboardInterrupt
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave Ctrl-C as it was."""
+        if signal.getsignal(signal.SIGINT) == self._remember:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

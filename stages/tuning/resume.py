@@ -61,6 +61,16 @@ def checkpoint_folder(key: str) -> Iterator[Path]:
         os.close(held)
 
 
+def tell_of_others(folder: Path) -> None:
+    """Print that checkpoints of other runs lie beside `folder`, where some do."""
+    if others := sum(1 for run in folder.parent.iterdir() if run != folder):
+        print(
+            f"train: {folder.parent} holds checkpoints of {others} other run(s), of other params, data, code or model; "
+            "they are not used",
+            flush=True,
+        )
+
+
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
     with contextlib.suppress(OSError):  # another run's is there

@@ -22,9 +22,10 @@ from stages.engine.model import SharedPrefixModel
 from stages.params import Params
 from stages.scoring.batches import collate, row_lengths
 from stages.scoring.losses import row_losses
-from stages.tuning.callbacks import ReportCallback
+from stages.tuning.callbacks import InterruptCallback, ReportCallback
 from stages.tuning.methods import learning_rate
 from stages.tuning.order import LikeLengthSampler
+from stages.tuning.resume import tell_of_others
 from stages.workspace.errors import InputError
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
@@ -143,12 +144,8 @@ class PromptTrainer(Trainer):
         checkpoint = self._newest_checkpoint()
         if checkpoint:
             print(f"train: goes on from {checkpoint}", flush=True)
-        elif others := sum(1 for run in self.checkpoints.parent.iterdir() if run != self.checkpoints):
-            print(
-                f"train: {self.checkpoints.parent} holds checkpoints of {others} other run(s), of other params, data, "
-                "code or model; they are not used",
-                flush=True,
-            )
+        else:
+            tell_of_others(self.checkpoints)
         self.args.eval_on_start = checkpoint is None
         try:
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -203,7 +200,7 @@ def make_trainer(
         data_collator=collate,
         train_dataset=rows["train"],
         eval_dataset=rows["validation"],
-        callbacks=[ReportCallback(live)],
+        callbacks=[ReportCallback(live), InterruptCallback()],
     )
     trainer.checkpoints, trainer.validation_rows = checkpoints, list(rows["validation"])
     trainer.model_accepts_loss_kwargs = True  # `Trainer` asks the base model's forward, not ours

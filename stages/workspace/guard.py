@@ -58,6 +58,6 @@ def disk_is_full(error: BaseException) -> bool:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when DVC is killed, so that no orphan goes on writing (Linux only)."""
+    """Have the kernel end this process when its parent dies: no orphan of a killed DVC goes on writing (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # SIGTERM may be ignored: that is inherited

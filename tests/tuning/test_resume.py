@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -134,6 +135,34 @@ def test_killed_twice_and_right_behind_a_checkpoint(project, killed_at) -> None:
     killed_at(9)
     clean(project)
     train()
+    assert outputs(project) == whole
+
+
+def test_after_ctrl_c_nothing_is_lost(project, monkeypatch, capfd) -> None:
+    """Between two checkpoints, at one, and behind the last step."""
+    write_params(project, **{**CHANGES, "train.save_every": 4})
+    train()
+    whole = outputs(project)
+    clean(project)
+    measure = training.PromptTrainer._maybe_log_save_evaluate
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step in (5, 8, 13):
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(self, *args, **kwargs)
+
+    monkeypatch.setattr(training.PromptTrainer, "_maybe_log_save_evaluate", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background
+    try:
+        for step in (6, 8):
+            with pytest.raises(SystemExit, match=f"the next run goes on from step {step}; run the same command again"):
+                train()
+            clean(project)
+        capfd.readouterr()
+        train()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "checkpoint-8\n" in capfd.readouterr().out
     assert outputs(project) == whole
 
 
