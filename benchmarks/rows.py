@@ -73,8 +73,7 @@ def prepare_project(folder: Path, data: Path, max_rows: int | None) -> None:
 
     yaml = YAML()
     params = yaml.load(Path("params.yaml"))
-    columns = {name: name for name in ("instruction", "input", "output")}
-    params["data"] |= {"source": str(data), "sha256": None, "columns": columns, "split": "train"}
+    params["data"] |= {"source": str(data), "sha256": None, "split": "train"}
     params["prepare"]["max_rows"] = max_rows
     params["tokenize"] |= {"template": "chat", "system": None, "max_length": MAX_LENGTH, "workers": params["threads"]}
     shutil.rmtree(folder, ignore_errors=True)

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.formats import read_rows, select_data_files
-from stages.formats.slices import take_split
+from stages.formats import read_files, select_data_files
+from stages.formats.repository import read_repository
 from stages.params import Params
 from stages.rows import RAW_SCHEMA
 from stages.sources import fetched
@@ -12,25 +12,27 @@ from stages.workspace.errors import InputError
 from stages.workspace.guard import run_stage
 from stages.workspace.outputs import output_folder, write_json
 from stages.workspace.paths import RAW
-from stages.workspace.progress import tqdm
+from stages.workspace.progress import quiet_libraries
 
 
 def main(params: Params) -> None:
     """Write the rows of `data.split`, in the order of the source, to data/raw/rows.parquet."""
     data = params.data
-    with fetched(data.source, data.sha256, "data", select_data_files) as (files, record):
+    with fetched(data, "data", select_data_files) as found:
         try:
-            bar = tqdm((row for path in files for row in read_rows(path, data.columns)), desc="fetch_data")
-            table = pa.Table.from_pylist(list(bar), schema=RAW_SCHEMA)
-            if not table.num_rows:
-                raise InputError("the data set has no rows")
+            if found.snapshot is None:
+                rows, total = read_files(found.files, data)
+            else:
+                quiet_libraries()
+                rows, total = read_repository(found.snapshot, found.files if "#" in data.source else [], data)
         except InputError as error:
+            if str(error).startswith("data.split"):
+                raise
             raise InputError(f"data.source: {data.source!r}: {error}") from error
-    rows = take_split(table, data.split)
     with output_folder(RAW) as folder:
-        pq.write_table(rows, folder / "rows.parquet")
-        write_json(folder / "source.json", {**record, "rows": table.num_rows, "split": data.split})
-    print(f"fetch_data: {data.source}: {rows.num_rows:,} of {table.num_rows:,} rows in {RAW}/rows.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, schema=RAW_SCHEMA), folder / "rows.parquet")
+        write_json(folder / "source.json", {**found.record, "rows": total, "split": data.split})
+    print(f"fetch_data: {data.source}: {len(rows):,} of {total:,} rows in {RAW}/rows.parquet")
 
 
 if __name__ == "__main__":

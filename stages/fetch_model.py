@@ -13,20 +13,20 @@ from stages.workspace.progress import quiet_libraries, steps
 def main(params: Params) -> None:
     """Write config.json, safetensors, tokenizer files and source.json to models/base/."""
     model = params.model
-    with fetched(model.source, model.sha256, "model", select_model_files) as (files, record):
+    with fetched(model, "model", select_model_files) as found:
         quiet_libraries()
         with output_folder(BASE_MODEL) as folder, steps("fetch_model", total=4) as progress:
             try:
-                if files[0].suffix == ".gguf":
-                    dequantise_gguf(files[0], folder, progress)
+                if found.files[0].suffix == ".gguf":
+                    dequantise_gguf(found.files[0], folder, progress)
                 else:
                     progress("copying")
-                    copy_checkpoint(files, folder)
+                    copy_checkpoint(found.files, folder)
                 progress("checking")
                 check_checkpoint(folder)
             except InputError as error:
                 raise InputError(f"model.source: {model.source!r}: {error}") from error
-            write_json(folder / "source.json", record)
+            write_json(folder / "source.json", found.record)
     size = sum(path.stat().st_size for path in BASE_MODEL.glob("*.safetensors"))
     print(f"fetch_model: {model.source}: {size / 1e6:.0f} MB of weights in {BASE_MODEL}/")
 

@@ -1,11 +1,14 @@
-"""Row formats by file extension. A format is one function `read(path, columns) -> rows` and one line in `READERS`."""
+"""Rows out of files, by extension: a reader is one function `read(path, choose) -> records` and a line in `READERS`."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from stages.formats import chatterbot, tables
-from stages.params.data import Columns
+from stages.formats.layouts import layout_of
+from stages.formats.slices import SPLIT, slices
+from stages.params.data import Data
 from stages.workspace.errors import InputError
+from stages.workspace.progress import tqdm
 
 READERS = {
     ".json": tables.read_json,
@@ -26,11 +29,21 @@ def select_data_files(files: list[Path]) -> list[Path]:
     return readable
 
 
-def read_rows(path: Path, columns: Columns) -> Iterator[dict]:
+def read_files(files: list[Path], data: Data) -> tuple[list[dict], int]:
+    """The rows of `data.split` in `files`, and how many rows they have; see `read_rows`."""
+    rows = list(tqdm((row for path in files for row in read_rows(path, data)), desc="fetch_data"))
+    if not rows:
+        raise InputError("the data set has no rows")
+    return [rows[n] for _, part in slices({SPLIT: len(rows)}, data.split) for n in part], len(rows)
+
+
+def read_rows(path: Path, data: Data) -> Iterator[dict]:
     """The rows of one file, as dicts of `stages.rows.RAW_SCHEMA`.
 
     Raises:
-        InputError: if the file is not what its extension says, a column is missing or a cell is not text; names the
-            file and the line or row.
+        InputError: if the file is not what its extension says, or a row fits no format; names the file and the line or
+            row.
     """
-    return READERS[path.suffix.lower()](path, columns)
+    records = READERS[path.suffix.lower()](path, lambda place, found: layout_of(place, found, data))
+    for where, layout, record in records:
+        yield layout.row(f"{path.name}, {where}", record, source=path.stem)

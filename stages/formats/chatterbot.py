@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from stages.params.data import Columns
-from stages.rows import make_row
+from stages.formats.layouts import LAYOUTS
+from stages.formats.tables import Choose, Record
 from stages.workspace.errors import InputError
 from stages.workspace.text import is_text, read_text
 
@@ -17,8 +17,9 @@ LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 DEEPEST = 20  # the format itself has three levels
 
 
-def read(path: Path, columns: Columns) -> Iterator[dict]:
-    """Yield a row for each adjacent pair of utterances; the format has no columns to map."""
+def read(path: Path, choose: Choose) -> Iterator[Record]:
+    """Yield a record for each adjacent pair of utterances; the format has no columns to choose from."""
+    (alpaca,) = LAYOUTS["alpaca"]
     text = read_text(path)
     try:
         _check_depth(path, text)
@@ -38,7 +39,7 @@ def read(path: Path, columns: Columns) -> Iterator[dict]:
         if not isinstance(conversation, list) or not all(map(is_text, conversation)):
             raise InputError(f"{path.name}: conversation {number} is not a list of texts")
         for question, answer in pairwise(conversation):
-            yield make_row(question, "", answer, source=path.stem)
+            yield f"conversation {number}", alpaca, {"instruction": question, "output": answer}
 
 
 def _check_depth(path: Path, text: str) -> None:

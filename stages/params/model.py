@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from stages.params.section import Section, Sha256, Source
+from stages.params.section import Revision, Section, Sha256, Source
 
 
 class Model(Section):
     """See params.yaml for the meaning of each key."""
 
     source: Source
+    revision: Revision | None
     sha256: Sha256 | None
     dtype: Literal["float32", "bfloat16", "float16", "auto"]

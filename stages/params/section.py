@@ -1,14 +1,24 @@
 """What every section of params.yaml has in common: unknown keys are faults, and nothing is coerced."""
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from stages.workspace.text import is_text
 
 Source = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _is_revision(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", text):
+        raise ValueError("a commit, a tag or a branch (null where the source is no hub's, or for its default branch)")
+    return text
+
+
+Revision = Annotated[str, AfterValidator(_is_revision)]
 
 
 class Section(BaseModel):

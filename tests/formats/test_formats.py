@@ -1,5 +1,6 @@
 """Every format, read rightly and refused clearly."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -8,26 +9,41 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.formats import read_rows, select_data_files
-from stages.formats.slices import take_split
-from stages.params.data import Columns
+from stages.formats.slices import slices
+from stages.params.data import Data
 from stages.workspace.errors import InputError
 
-ALPACA = Columns(instruction="instruction", input="input", output="output")
+
+def data(format: str = "auto", **columns: str | None) -> Data:
+    names = dict.fromkeys(("instruction", "input", "output", "messages"))
+    return Data.model_validate(
+        {
+            "source": "rows",
+            "revision": None,
+            "sha256": None,
+            "format": format,
+            "columns": {**names, **columns},
+            "split": "train",
+        }
+    )
+
+
+ALPACA = data("alpaca")
 ROWS = [("Add.", "1, 2", "3"), ("Größe?", "", "Zwei\u2028Meter"), ("Null?", "", "NA")]
 
 
-def read(path: Path, columns: Columns = ALPACA) -> list[tuple[str, str, str]]:
+def read(path: Path, params: Data = ALPACA) -> list[tuple[str, str, str]]:
     """(question, input, answer) of each row; checks roles and source on the way."""
-    rows = list(read_rows(path, columns))
+    rows = list(read_rows(path, params))
     for row in rows:
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
         assert row["source"] == path.stem
     return [(row["messages"][0]["content"], row["input"], row["messages"][1]["content"]) for row in rows]
 
 
-def refused(path: Path, columns: Columns = ALPACA) -> str:
+def refused(path: Path, params: Data = ALPACA) -> str:
     with pytest.raises(InputError) as error:
-        list(read_rows(path, columns))
+        list(read_rows(path, params))
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
 
@@ -52,7 +68,7 @@ def test_the_same_rows_from_every_table(tmp_path: Path, name: str) -> None:
 def test_other_column_names_and_no_input(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"q": "Why?", "a": "Because.", "input": "not ours"}\n\n', encoding="utf-8")
-    assert read(path, Columns(instruction="q", input=None, output="a")) == [("Why?", "", "Because.")]
+    assert read(path, data(instruction="q", output="a")) == [("Why?", "", "Because.")]
 
 
 def test_a_missing_cell_is_empty_and_left_to_prepare(tmp_path: Path) -> None:
@@ -74,7 +90,7 @@ def test_chatterbot_pairs_each_utterance_with_the_next(tmp_path: Path, capsys: p
     [
         ("r.json", '[{"instruction": "a"},\n oops]', "r.json, line 2, column 2: not valid JSON"),
         ("r.jsonl", '{"instruction": "a", "output": "b"}\n{', "r.jsonl, line 2: not valid JSON"),
-        ("r.json", '["text"]', "r.json, row 1: not an object with the columns instruction and output"),
+        ("r.json", '["text"]', "r.json, row 1: not an object with named columns"),
         ("r.json", '[{"instruction": "a", "text": "b"}]', "no column 'output' (data.columns.output); the columns are"),
         ("r.json", '[{"instruction": "a", "output": 3}]', "r.json, row 1: column 'output' holds 3, not text"),
         ("r.json", '[{"instruction": "a", "output": ["b"]}]', "column 'output' holds [\"b\"], not text"),
@@ -127,7 +143,7 @@ def test_a_parquet_cell_that_is_no_text(tmp_path: Path) -> None:
 def test_a_named_column_has_to_be_there(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"instruction": "a", "output": "b"}\n', encoding="utf-8")
-    message = refused(path, Columns(instruction="instruction", input="context", output="output"))
+    message = refused(path, data(input="context"))
     assert "no column 'context' (data.columns.input); the columns are instruction, output" in message
 
 
@@ -138,23 +154,115 @@ def test_files_without_a_reader_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "expected"),
+    ("record", "layout"),
     [
-        ("train", list(range(25))),
-        ("train[:10%]", [0, 1]),
-        ("train[5:8]", [5, 6, 7]),
-        ("train[-2:]", [23, 24]),
-        ("train[:1]+train[-1:]", [0, 24]),
+        ({"prompt": "a", "completion": "b"}, "prompt_completion"),
+        ({"question": "a", "answer": "b"}, "prompt_completion"),
+        ({"query": "a", "response": "b"}, "prompt_completion"),
+        ({"instruction": "a", "context": "", "response": "b", "category": "c"}, "prompt_completion"),
+        ({"instruction": "a", "output": "b"}, "alpaca"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "chat"),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "chat"),
+        ({"id": 3, "conversation": [{"from": "user", "value": "a"}, {"from": "assistant", "value": "b"}]}, "chat"),
+        (
+            {
+                "prompt": [{"role": "user", "content": "a"}],
+                "completion": [{"role": "assistant", "content": "b"}],
+            },
+            "prompt_completion",
+        ),
     ],
 )
-def test_slices_are_those_of_datasets(split: str, expected: list[int]) -> None:
-    assert take_split(pa.table({"n": range(25)}), split)["n"].to_pylist() == expected
+def test_known_formats_are_told_by_their_columns(tmp_path: Path, record: dict, layout: str) -> None:
+    for name in ("r.json", "r.jsonl", "r.parquet"):
+        path = tmp_path / name
+        if name == "r.parquet":
+            pq.write_table(pa.Table.from_pylist([record]), path)
+        else:
+            path.write_text(json.dumps([record] if name == "r.json" else record), encoding="utf-8")
+        assert read(path, data("auto")) == read(path, data(layout)) == [("a", "", "b")]
+
+
+def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
+    turns = [("system", "Be brief."), ("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"), ("human", "bye")]
+    path = tmp_path / "talk.jsonl"
+    path.write_text(json.dumps({"talk": [{"from": role, "value": text} for role, text in turns]}), encoding="utf-8")
+    (row,) = read_rows(path, data(messages="talk"))
+    assert [(turn["role"], turn["content"]) for turn in row["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+        ("assistant", "d"),
+    ], "what follows the last answer has no label"
+
+
+def turn(role: object, content: object) -> dict:
+    return {"role": role, "content": content}
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        ([], "row 2: not a list of turns"),
+        ("text", "row 2: not a list of turns"),
+        (["text"], "row 2, turn 1: not an object with role and content"),
+        ([turn("user", "a"), turn("tool", "b")], "row 2, turn 2: the role is 'tool'; allowed: system, user, human,"),
+        ([turn("user", "a"), turn(None, "b")], "row 2, turn 2: the role is None"),
+        ([turn("user", "a"), turn("assistant", None)], "row 2, turn 2: its content is not text"),
+        ([turn("user", "a"), turn("assistant", ["b"])], "row 2, turn 2: its content is not text"),
+        ([turn("user", "a")], "row 2: no turn of the assistant"),
+        ([turn("assistant", "a"), turn("user", "b")], "row 2: the assistant speaks before any user"),
+        ([turn("user", "a"), turn("system", "b"), turn("assistant", "c")], "row 2, turn 2: a system turn can only be"),
+    ],
+)
+def test_what_is_no_conversation_is_named_with_row_and_turn(tmp_path: Path, turns: object, expected: str) -> None:
+    path, good = tmp_path / "r.json", [turn("user", "a"), turn("assistant", "b")]
+    path.write_text(json.dumps([{"messages": good}, {"messages": turns}]), encoding="utf-8")
+    assert f"r.json, {expected}" in refused(path, data("chat"))
+
+
+@pytest.mark.parametrize(
+    ("record", "params", "expected"),
+    [
+        (
+            {"a": "x", "b": "y"},
+            data(),
+            "row 1: the columns are a, b; known are instruction + input + output; prompt + ",
+        ),
+        ({"a": "x"}, data("chat"), "row 1: the columns are a; known are messages; conversations; conversation; name"),
+        ({"a": "x", "b": "y"}, data(messages="c"), "no column 'c' (data.columns.messages); the columns are a, b"),
+        (
+            {"instruction": "a", "output": "b", "prompt": "c", "completion": "d"},
+            data(),
+            "the columns instruction + output and prompt + completion would both do; choose with data.format",
+        ),
+    ],
+)
+def test_columns_that_fit_no_format_or_two(tmp_path: Path, record: dict, params: Data, expected: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps([record]), encoding="utf-8")
+    assert expected in refused(path, params)
 
 
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
-        ("test", "no split test; the data set has: train"),
+        ("train", [("train", range(25))]),
+        ("train[:10%]", [("train", range(2))]),
+        ("train[5:8]", [("train", range(5, 8))]),
+        ("train[-2:]", [("train", range(23, 25))]),
+        ("train[:1]+test", [("train", range(1)), ("test", range(4))]),
+    ],
+)
+def test_slices_are_those_of_datasets(split: str, expected: list[tuple[str, range]]) -> None:
+    assert slices({"train": 25, "test": 4}, split) == expected
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("dev", "no split dev; the data set has: train, test"),
         ("train[", "slice syntax"),
         ("train[:1.5%]", "slice syntax"),
         ("train[:150%]", "slice syntax"),
@@ -163,5 +271,5 @@ def test_slices_are_those_of_datasets(split: str, expected: list[int]) -> None:
 )
 def test_a_bad_slice_is_refused(split: str, expected: str) -> None:
     with pytest.raises(InputError) as error:
-        take_split(pa.table({"n": range(25)}), split)
+        slices({"train": 25, "test": 4}, split)
     assert expected in str(error.value)

@@ -29,7 +29,9 @@ def test_the_shipped_file_is_valid_and_holds_exactly_the_schemas_keys() -> None:
         for section, values in YAML(typ="safe").load(ROOT / "params.yaml").items()
         for key in (values if isinstance(values, dict) else [""])
     }
-    found = (found - {"data.columns"}) | {f"data.columns.{key}" for key in ("instruction", "input", "output")}
+    found = (found - {"data.columns"}) | {
+        f"data.columns.{key}" for key in ("instruction", "input", "output", "messages")
+    }
     assert found == {key for key, _ in known_keys(Params)}
 
 
@@ -76,10 +78,14 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"train.learning_rate": 1e300}, "allowed: at most 1000000, or null"),
         ({"evaluate.hard_prompt": "a\ud800"}, "allowed: text without unpaired surrogates"),
         (
-            {"data.columns.output": "instruction"},
-            'data.columns.output: "instruction" is not allowed; allowed: a column',
+            {"data.columns.instruction": "text", "data.columns.output": "text"},
+            'data.columns.output: "text" is not allowed; allowed: a column that is not named twice',
         ),
-        ({"data.columns.output": "input"}, "allowed: a column that is not named twice"),
+        (
+            {"data.columns.output": "answer", "data.columns.messages": "turns"},
+            'data.columns.messages: "turns" is not allowed; allowed: null where instruction, input or output is named',
+        ),
+        ({"model.revision": "a b"}, 'model.revision: "a b" is not allowed; allowed: a commit, a tag or a branch'),
         ({"tokenize.template": "{instruction!r}"}, "{instruction} takes no format and no conversion"),
         ({"train.batch_size": 0}, "train.batch_size: 0 is not allowed; allowed: at least 1"),
         ({"train.learning_rate": "fast"}, "allowed: a number, or null"),

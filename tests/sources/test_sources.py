@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.params.data import Data
 from stages.sources import digest, fetched
 from stages.workspace.errors import InputError
 
@@ -14,13 +15,19 @@ def everything(files: list[Path]) -> list[Path]:
     return files
 
 
+def data(source: str, sha256: str | None = None, revision: str | None = None) -> Data:
+    columns = dict.fromkeys(("instruction", "input", "output", "messages"))
+    values = {"source": source, "revision": revision, "sha256": sha256, "format": "auto", "columns": columns}
+    return Data.model_validate({**values, "split": "train"})
+
+
 def contents(source: str, sha256: str | None = None) -> dict[str, str]:
-    with fetched(source, sha256, "data", everything) as (files, _):
-        return {path.name: path.read_text(encoding="utf-8") for path in files}
+    with fetched(data(source, sha256), "data", everything) as found:
+        return {path.name: path.read_text(encoding="utf-8") for path in found.files}
 
 
-def refused(source: str, sha256: str | None = None) -> str:
-    with pytest.raises(InputError) as error, fetched(source, sha256, "data", everything):
+def refused(source: str, sha256: str | None = None, revision: str | None = None) -> str:
+    with pytest.raises(InputError) as error, fetched(data(source, sha256, revision), "data", everything):
         pass
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
@@ -95,7 +102,14 @@ def test_paths(tmp_path: Path) -> None:
 
 
 def test_an_unknown_scheme() -> None:
-    assert "unknown scheme ftp://; allowed: pypi://, or a path" in refused("ftp://host/file")
+    assert "unknown scheme ftp://; allowed: hf://, ms://, pypi://, s3://, https://, http://, or a path" in refused(
+        "ftp://host/file"
+    )
+
+
+def test_a_revision_of_what_has_none(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    assert "data.revision is for hf:// and ms:// sources" in refused(str(tmp_path / "a.txt"), revision="main")
 
 
 def test_the_digest_of_one_file_and_of_several(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""What the hubs have in common: which files of a repository are needed, room for them, and moved branches."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from stages.sources.checkpoint import FILES, PICKLES, check_configuration_files
+from stages.sources.request import Request
+from stages.workspace.errors import InputError
+from stages.workspace.outputs import write_json
+from stages.workspace.paths import BASE_MODEL
+
+# What `datasets` reads by itself, compressed or not, and the header that says which file is which split.
+TABLES = ("*.json", "*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow")
+DATA_FILES = (*TABLES, *(f"{table}.{packed}" for table in TABLES for packed in ("gz", "bz2", "xz", "zst")))
+HEADER = "README.md"
+REFERENCE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:#(?P<member>.+))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISIONS = ".revisions.json"  # what branches were at the last fetch; undeclared: DVC deletes outputs before a stage
+
+
+def parse(request: Request) -> tuple[str, str | None]:
+    """(owner/name, member) of a reference.
+
+    Raises:
+        InputError: if it is malformed.
+    """
+    match = REFERENCE.fullmatch(request.reference)
+    if match is None:
+        raise InputError(
+            f"expected {request.scheme}://OWNER/NAME, or {request.scheme}://OWNER/NAME#MEMBER for single files (a glob)"
+        )
+    return match["name"], match["member"]
+
+
+def patterns(request: Request, member: str | None) -> list[str]:
+    """Globs of the files that are needed."""
+    if member is not None:
+        return [member]
+    return list(FILES) if request.section == "model" else [*DATA_FILES, HEADER]
+
+
+def needed(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
+    """Those of a repository's files that are needed, sorted.
+
+    Raises:
+        InputError: if they make no model, or no data set.
+    """
+    names = sorted(names)
+    if request.section == "model" and member is None:
+        names = [name for name in names if "/" not in name]  # folders hold the same weights in other forms
+    chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns(request, member))]
+    if not set(chosen) - {HEADER}:
+        shown = ", ".join(name for name in names if not name.startswith(".")) or "nothing"
+        shown = shown if len(shown) <= 300 else f"{shown[:300]} …"
+        if member is not None:
+            raise InputError(f"no file {member} in the repository; it holds {shown}")
+        if any(fnmatchcase(name, pattern) for name in names for pattern in PICKLES) and request.section == "model":
+            raise InputError("pickle weights only, which can run code when loaded; convert them to safetensors")
+        scripts = " (a data-set script is never run)" if any(name.endswith(".py") for name in names) else ""
+        what = "model" if request.section == "model" else f"data file{scripts}"
+        raise InputError(f"the repository holds no {what}; it holds {shown}")
+    if request.section == "model":
+        request.select([Path(name) for name in chosen])
+    return chosen
+
+
+def check_configuration(request: Request, folder: Path) -> None:
+    """Refuse a model by its configuration, before its weights are there.
+
+    Raises:
+        InputError: if it is no causal language model, or wants code of its own.
+    """
+    if request.section == "model" and (folder / "config.json").exists():
+        check_configuration_files(folder)
+
+
+def check_space(cache: Path, sizes: Mapping[str, int], request: Request) -> None:
+    """Refuse a download that would not fit: into the hub's cache and, of a model, into models/base/ as well.
+
+    Raises:
+        InputError: with what is needed and what is free.
+    """
+    download = sum(sizes.values())
+    places = [(cache, download)]
+    if request.section == "model":
+        places.append((BASE_MODEL, download))
+    wanted: dict[int, int] = {}
+    for place, size in places:
+        existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+        device = existing.stat().st_dev
+        wanted[device] = wanted.get(device, 0) + size
+        free = shutil.disk_usage(existing).free
+        if wanted[device] > free:
+            raise InputError(
+                f"not enough disk: {wanted[device] / 1e9:.2f} GB are needed in {existing}, {free / 1e9:.2f} GB are "
+                f"free; free some, or name another place for the cache ({request.scheme}: "
+                f"{'HF_HOME' if request.scheme == 'hf' else 'MODELSCOPE_CACHE'})"
+            )
+
+
+def tell_if_moved(request: Request, resolved: str) -> None:
+    """Print that a branch or tag is no more what it was at the last fetch, and remember what it is now."""
+    if COMMIT.fullmatch(request.revision or ""):
+        return
+    path = Path(os.environ.get("DVC_ROOT", ".")) / REVISIONS
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    branch = f"{request.source}@{request.revision or 'default branch'}"
+    if known.get(branch, resolved) != resolved:
+        print(
+            f"{request.section}.source: {branch} has moved since the last fetch, from {known[branch]} to {resolved}; "
+            f"to stay at one, set {request.section}.revision to it",
+            flush=True,
+        )
+    write_json(path, {**known, branch: resolved})

@@ -1,0 +1,48 @@
+"""What a scheme is asked for, and what it answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Select = Callable[[list[Path]], list[Path]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A source that is to be fetched.
+
+    Attributes:
+        section: "model" or "data", as in params.yaml.
+        scheme: what stands before "://".
+        reference: what stands behind it.
+        revision: commit, tag or branch; None for the default branch.
+        select: keeps the files that are needed, or raises InputError.
+        folder: an empty folder for downloads, gone afterwards.
+    """
+
+    section: str
+    scheme: str
+    reference: str
+    revision: str | None
+    select: Select
+    folder: Path
+
+    @property
+    def source(self) -> str:
+        """As in params.yaml."""
+        return f"{self.scheme}://{self.reference}"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files that were found.
+
+    Attributes:
+        files: where they lie.
+        snapshot: the folder of the hub's repository that holds them, if it is one.
+        resolved: what a hub made of the revision, for source.json.
+    """
+
+    files: list[Path]
+    snapshot: Path | None = None
+    resolved: Mapping[str, str | None] = field(default_factory=dict)
