@@ -1,18 +1,35 @@
 """Fixtures: the toy project in a folder of its own, and stages run in it as DVC would, but in this process."""
 
 import importlib
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from stages.workspace.guard import run_stage
+from tests.hub import Hub
 from tests.toy import TOY, make_model, write_params, write_rows
+
+# `huggingface_hub` reads these when it is first imported. No test can reach another hub, or a user's cache.
+HUB, CACHE = Hub(), tempfile.TemporaryDirectory(prefix="hub-cache-")
+os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": CACHE.name}
+for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
+    os.environ.pop(name, None)
 
 STAGES = ("fetch_model", "fetch_data", "prepare", "tokenize", "train", "evaluate")
 Run = Callable[..., None]
 Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """The hub on loopback, without faults of earlier tests."""
+    HUB.requests.clear()
+    yield HUB
+    HUB.faults.clear()
 
 
 @pytest.fixture(scope="session")

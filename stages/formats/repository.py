@@ -39,7 +39,11 @@ def _load_splits(folder: Path, files: list[Path], data: Data, cache: Path) -> di
         return dict(load_dataset(str(folder), cache_dir=str(cache), **named))
     except Exception as error:  # of any library that reads a format
         lines = [line.strip() for line in str(error.__cause__ or error).splitlines() if line.strip()]
-        why = (lines[0] if lines else type(error).__name__).replace(f"{folder}/", "").replace(str(folder), "it")
+        why = (
+            (" ".join(lines[:2]) if lines else type(error).__name__)
+            .replace(f"{folder}/", "")
+            .replace(str(folder), "it")
+        )
         hint = f"; name the files of one: {data.source}#GLOB" if "Config name is missing" in why else ""
         raise InputError(f"`datasets` can't load it: {why[:400]}{hint}") from None
 

@@ -9,6 +9,7 @@ import glob
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stages.workspace.outputs import sha256_of
 KINDS = {"model": "model", "data": "dataset"}
 PATIENCE = (1, 2, 4, 8, 16)  # seconds between tries where the hub is busy; it may ask for others
 LONGEST_WAIT = 60
+BUSY = (429, 500, 502, 503, 504)
 
 
 def fetch(request: Request) -> Files:
@@ -54,14 +56,15 @@ def fetch(request: Request) -> Files:
         # A model's configuration comes first: gigabytes of weights are no way to learn that it is of the wrong kind.
         small = [file for file in chosen if file.endswith(".json")] if request.section == "model" else []
         for part in filter(None, (small, chosen)):
-            folder = Path(
-                snapshot_download(
-                    name, repo_type=kind, revision=info.sha, allow_patterns=[glob.escape(file) for file in part]
-                )
-            )
+            # By its own name, so that the cache knows what the branch was.
+            exactly = [glob.escape(file) for file in part]
+            download = partial(snapshot_download, name, repo_type=kind, revision=request.revision)
+            folder = Path(_patiently(partial(download, allow_patterns=exactly)))
+            if folder.name != info.sha:
+                raise InputError("the branch moved while it was fetched; run the same command again")
             for file in missing.keys() & set(part):
                 _check(folder / file, listed[file])
-            check_configuration(request, folder)
+            check_configuration(request, folder, chosen)
     tell_if_moved(request, info.sha)
     resolved = {"revision": request.revision, "commit": info.sha}
     return Files([folder / file for file in chosen], folder if kind == "dataset" else None, resolved)
@@ -79,8 +82,8 @@ def _cached(request: Request, name: str, member: str | None, why: Exception) -> 
                 name,
                 repo_type=kind,
                 revision=request.revision,
-                allow_patterns=patterns(request, member),
                 local_files_only=True,
+                **patterns(request, member),
             )
         )
     except LocalEntryNotFoundError:
@@ -100,19 +103,20 @@ def _cached(request: Request, name: str, member: str | None, why: Exception) -> 
 
 def _patiently(call: Callable[[], Any]) -> Any:
     """`call`, again where the hub is busy or broken for a moment; it may say for how long."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     for wait in PATIENCE:
         try:
             return call()
-        except HfHubHTTPError as error:
-            if error.response.status_code not in (429, 500, 502, 503, 504):
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
+            if not isinstance(answer, HfHubHTTPError) or answer.response.status_code not in BUSY:
                 raise
-            asked = error.response.headers.get("Retry-After", "")
+            asked = answer.response.headers.get("Retry-After", "")
             seconds = int(asked) if asked.isdecimal() else wait
             if seconds > LONGEST_WAIT:
                 raise
-            print(f"the hub answers {error.response.status_code}; trying again in {seconds} s", flush=True)
+            print(f"the hub answers {answer.response.status_code}; trying again in {seconds} s", flush=True)
             time.sleep(seconds)
     return call()
 

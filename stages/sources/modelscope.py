@@ -27,24 +27,25 @@ def fetch(request: Request) -> Files:
             be reached, or there is no room.
     """
     try:
-        from modelscope_hub import HubApi
+        from modelscope_hub import HubApi, HubConfig
     except ImportError:
         raise InputError(f"ms:// needs one more package: {INSTALL}") from None
     name, member = parse(request)
     kind, revision = KINDS[request.section], request.revision or DEFAULT_BRANCH
-    api = HubApi()
-    with _explained(request, name, api):
+    config = HubConfig()
+    api = HubApi(config)
+    with _explained(request, name, str(config.endpoint)):
         listed: dict[str, Any] = {
             entry.path: entry for entry in api.list_repo_files(name, kind, revision=revision) if not entry.is_dir
         }
         chosen = needed(request, member, listed)
         here = _cached_files(api, name, kind, revision)
         missing = {file: listed[file].size for file in chosen if here.get(file) != listed[file].size}
-        check_space(api._config.cache_dir, missing, request)
+        check_space(config.cache_dir, missing, request)
         small = [file for file in chosen if file.endswith(".json")] if request.section == "model" else []
         for part in filter(None, (small, chosen)):
             folder = Path(api.download_repo(name, kind, revision=revision, allow_patterns=part))
-            check_configuration(request, folder)
+            check_configuration(request, folder, chosen)
     lines = "".join(f"{listed[file].sha256}  {file}\n" for file in chosen)
     listing = hashlib.sha256(lines.encode()).hexdigest()  # the hub names no commit
     tell_if_moved(request, listing)
@@ -64,11 +65,10 @@ def _cached_files(api: Any, name: str, kind: str, revision: str) -> dict[str, in
 
 
 @contextlib.contextmanager
-def _explained(request: Request, name: str, api: Any) -> Iterator[None]:
+def _explained(request: Request, name: str, place: str) -> Iterator[None]:
     """Turn the client's errors into one line each."""
     from modelscope_hub import errors
 
-    place = f"{api._config.endpoint}"
     try:
         yield
     except errors.NotExistError:

@@ -14,6 +14,8 @@ from stages.workspace.errors import InputError
 from stages.workspace.guard import disk_is_full
 from stages.workspace.progress import tqdm
 
+HINT = "check the address, the network and credentials"
+
 
 def fetch(request: Request) -> Files:
     """Download what the address names into the request's folder.
@@ -46,8 +48,11 @@ def fetch(request: Request) -> Files:
             files.append(request.folder / file)
     except InputError:
         raise
-    except FileNotFoundError:
-        raise InputError("no such object; check bucket and path") from None
+    except FileNotFoundError as error:
+        # fsspec says this of every failed request to a web server.
+        if error.__cause__ is not None and getattr(error.__cause__, "status", None) != 404:
+            raise InputError(f"can't be downloaded: {_line(error.__cause__)}; {HINT}") from None
+        raise InputError("no such object; check host or bucket, and path") from None
     except PermissionError as error:
         raise InputError(
             f"access refused ({_line(error)}); for S3 set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -55,9 +60,7 @@ def fetch(request: Request) -> Files:
     except Exception as error:  # aiohttp's and botocore's own have no common ancestor
         if disk_is_full(error):
             raise
-        raise InputError(
-            f"can't be downloaded: {_line(error)}; check the address, the network and credentials"
-        ) from None
+        raise InputError(f"can't be downloaded: {_line(error)}; {HINT}") from None
     return Files(files)
 
 
@@ -76,5 +79,5 @@ def _objects(system: Any, path: str, request: Request) -> dict[str, Path]:
     return {name: Path(file.name) for file, name in files.items() if Path(file.name) in chosen}
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__

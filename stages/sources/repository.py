@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from stages.sources.checkpoint import FILES, PICKLES, check_configuration_files
+from stages.sources.checkpoint import FILES, check_configuration_files
 from stages.sources.request import Request
 from stages.workspace.errors import InputError
 from stages.workspace.outputs import write_json
@@ -37,11 +37,13 @@ def parse(request: Request) -> tuple[str, str | None]:
     return match["name"], match["member"]
 
 
-def patterns(request: Request, member: str | None) -> list[str]:
-    """Globs of the files that are needed."""
+def patterns(request: Request, member: str | None) -> dict[str, list[str]]:
+    """Globs of the files that are needed and of those that are not, as the hubs' clients take them."""
     if member is not None:
-        return [member]
-    return list(FILES) if request.section == "model" else [*DATA_FILES, HEADER]
+        return {"allow_patterns": [member]}
+    if request.section == "data":
+        return {"allow_patterns": [*DATA_FILES, HEADER]}
+    return {"allow_patterns": list(FILES), "ignore_patterns": ["*/*"]}  # folders hold the weights in other forms
 
 
 def needed(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
@@ -52,30 +54,29 @@ def needed(request: Request, member: str | None, names: Iterable[str]) -> list[s
     """
     names = sorted(names)
     if request.section == "model" and member is None:
-        names = [name for name in names if "/" not in name]  # folders hold the same weights in other forms
-    chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns(request, member))]
+        return [str(path) for path in request.select([Path(name) for name in names if "/" not in name])]
+    wanted = patterns(request, member)["allow_patterns"]
+    chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]
     if not set(chosen) - {HEADER}:
         shown = ", ".join(name for name in names if not name.startswith(".")) or "nothing"
         shown = shown if len(shown) <= 300 else f"{shown[:300]} …"
-        if member is not None:
-            raise InputError(f"no file {member} in the repository; it holds {shown}")
-        if any(fnmatchcase(name, pattern) for name in names for pattern in PICKLES) and request.section == "model":
-            raise InputError("pickle weights only, which can run code when loaded; convert them to safetensors")
         scripts = " (a data-set script is never run)" if any(name.endswith(".py") for name in names) else ""
-        what = "model" if request.section == "model" else f"data file{scripts}"
-        raise InputError(f"the repository holds no {what}; it holds {shown}")
+        raise InputError(
+            f"no {f'file {member}' if member else f'data file{scripts}'} in the repository; it holds {shown}"
+        )
     if request.section == "model":
         request.select([Path(name) for name in chosen])
     return chosen
 
 
-def check_configuration(request: Request, folder: Path) -> None:
-    """Refuse a model by its configuration, before its weights are there.
+def check_configuration(request: Request, folder: Path, chosen: list[str]) -> None:
+    """Refuse a model by its small files, before its weights are there.
 
     Raises:
-        InputError: if it is no causal language model, or wants code of its own.
+        InputError: if it is no causal language model, wants code of its own, or lacks one of its shards.
     """
     if request.section == "model" and (folder / "config.json").exists():
+        request.select([folder / name for name in chosen])
         check_configuration_files(folder)
 
 
@@ -90,14 +91,17 @@ def check_space(cache: Path, sizes: Mapping[str, int], request: Request) -> None
     if request.section == "model":
         places.append((BASE_MODEL, download))
     wanted: dict[int, int] = {}
+    disks: dict[int, Path] = {}
     for place, size in places:
         existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
         device = existing.stat().st_dev
+        disks.setdefault(device, existing)
         wanted[device] = wanted.get(device, 0) + size
-        free = shutil.disk_usage(existing).free
-        if wanted[device] > free:
+    for device, size in wanted.items():
+        free = shutil.disk_usage(disks[device]).free
+        if size > free:
             raise InputError(
-                f"not enough disk: {wanted[device] / 1e9:.2f} GB are needed in {existing}, {free / 1e9:.2f} GB are "
+                f"not enough disk: {size / 1e9:.2f} GB are needed in {disks[device]}, {free / 1e9:.2f} GB are "
                 f"free; free some, or name another place for the cache ({request.scheme}: "
                 f"{'HF_HOME' if request.scheme == 'hf' else 'MODELSCOPE_CACHE'})"
             )

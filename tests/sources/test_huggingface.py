@@ -1,0 +1,342 @@
+"""hf:// through the real `huggingface_hub`, from a hub on loopback."""
+
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.formats import select_data_files
+from stages.params.data import Data
+from stages.params.model import Model
+from stages.sources import fetched
+from stages.sources.checkpoint import select_model_files
+from stages.workspace.errors import InputError
+from tests.hub import Hub, Repository, cut, shorter, status, wrong_bytes
+from tests.toy import ROOT
+
+TOKEN = "hf_secretsecretsecret"
+NUMBER = count()
+
+
+def files_of(model: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in model.iterdir()}
+
+
+@pytest.fixture
+def name() -> str:
+    """A repository's name that no other test has: the client's cache is one for all."""
+    return f"owner/name-{next(NUMBER)}"
+
+
+@pytest.fixture
+def model(hub: Hub, name: str, toy_model: Path) -> Repository:
+    """The toy as a repository, with files that nobody needs."""
+    repository = hub.repository(name)
+    more = {"pytorch_model.bin": b"pickle", "optimizer.pt": b"x", "README.md": b"# toy", "onnx/model.safetensors": b"y"}
+    repository.commit({**files_of(toy_model), **more})
+    return repository
+
+
+def params(source: str, revision: str | None = None) -> Model:
+    return Model(source=source, revision=revision, sha256=None, dtype="float32")
+
+
+def fetch(source: str, revision: str | None = None) -> tuple[dict[str, bytes], dict]:
+    with fetched(params(source, revision), "model", select_model_files) as found:
+        return {path.name: path.read_bytes() for path in found.files}, dict(found.record)
+
+
+def refused(source: str, revision: str | None = None) -> str:
+    with pytest.raises(InputError) as error:
+        fetch(source, revision)
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    assert TOKEN not in message
+    return message
+
+
+def downloads(hub: Hub) -> list[str]:
+    return [path.rpartition("/")[2] for method, path, _ in hub.requests if method == "GET" and "/resolve/" in path]
+
+
+def test_only_what_is_needed_is_fetched_and_the_commit_recorded(hub, name, model, toy_model) -> None:
+    files, record = fetch(f"hf://{name}")
+    wanted = {path.name for path in select_model_files(list(toy_model.iterdir()))}
+    assert files == {file: content for file, content in files_of(toy_model).items() if file in wanted}
+    assert record["commit"] == model.branches["main"]
+    assert record["revision"] is None
+    assert not {"pytorch_model.bin", "optimizer.pt", "README.md"} & set(downloads(hub))
+    assert len(downloads(hub)) == len(files)
+
+
+def test_a_second_fetch_downloads_nothing(hub, name, model) -> None:
+    first = fetch(f"hf://{name}")
+    hub.requests.clear()
+    assert fetch(f"hf://{name}") == first
+    assert downloads(hub) == []
+
+
+def test_branches_tags_and_commits(hub, name, model, toy_model) -> None:
+    config = json.loads((toy_model / "config.json").read_text())
+    old = model.branches["main"]
+    new = model.commit({**model.commits[old], "config.json": json.dumps({**config, "x": 1}).encode()}, "v2")
+    for revision, commit in ((None, old), ("main", old), (old, old), ("v2", new), (new, new)):
+        files, record = fetch(f"hf://{name}", revision)
+        assert record["commit"] == commit
+        assert files["config.json"] == model.commits[commit]["config.json"]
+
+
+def test_one_named_file(hub, name) -> None:
+    hub.repository(name).commit({"a-Q4.gguf": b"GGUF a", "b-Q8.gguf": b"GGUF b"})
+    assert fetch(f"hf://{name}#a-Q4.gguf")[0] == {"a-Q4.gguf": b"GGUF a"}
+    assert "no file c.gguf in the repository; it holds a-Q4.gguf, b-Q8.gguf" in refused(f"hf://{name}#c.gguf")
+
+
+def test_a_sharded_model_needs_all_of_its_shards(hub, name, model, toy_model) -> None:
+    weights = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    files = {file: content for file, content in files_of(toy_model).items() if not file.endswith(".safetensors")}
+    files |= {"model.safetensors.index.json": json.dumps(weights).encode()}
+    model.commit({**files, "model-00001-of-00002.safetensors": b"x"}, "half")
+    assert "model-00002-of-00002.safetensors missing" in refused(f"hf://{name}", "half")
+
+
+def test_a_moved_branch_is_a_message(hub, name, model, capfd, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    old = model.branches["main"]
+    fetch(f"hf://{name}", "main")
+    fetch(f"hf://{name}", "main")
+    assert "moved" not in capfd.readouterr().out
+    new = model.commit({**model.commits[old], "generation_config.json": b"{}"})
+    fetch(f"hf://{name}", "main")
+    message = capfd.readouterr().out
+    assert f"hf://{name}@main has moved since the last fetch, from {old} to {new}; to stay at one" in message
+    fetch(f"hf://{name}", "main")
+    assert "moved" not in capfd.readouterr().out
+
+
+class TestFaults:
+    def test_no_such_repository(self, hub, name) -> None:
+        message = refused(f"hf://{name}")
+        assert f"no such model repository at {hub.url}, or a private one" in message
+        assert "HF_TOKEN" in message
+
+    @pytest.mark.parametrize("source", ["hf://name", "hf://a/b/c", "hf://", "hf://a b/c"])
+    def test_a_malformed_reference(self, source) -> None:
+        assert "expected hf://OWNER/NAME" in refused(source)
+
+    def test_no_such_revision(self, hub, name, model) -> None:
+        assert "no revision 'v9'; model.revision is a commit, a tag or a branch" in refused(f"hf://{name}", "v9")
+
+    def test_gated(self, hub, name, model, monkeypatch) -> None:
+        model.token = TOKEN
+        message = refused(f"hf://{name}")
+        assert f"gated: accept its terms at {hub.url}/{name}, then log in" in message
+        assert "HF_TOKEN" in message
+        monkeypatch.setenv("HF_TOKEN", "hf_other")
+        assert "gated" in refused(f"hf://{name}")
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert fetch(f"hf://{name}")[1]["commit"] == model.branches["main"]
+
+    def test_private(self, hub, name, model, monkeypatch) -> None:
+        model.private, model.token = True, TOKEN
+        assert "or a private one" in refused(f"hf://{name}")
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert fetch(f"hf://{name}")[1]["commit"] == model.branches["main"]
+
+    def test_pickle_weights_only(self, hub, name) -> None:
+        files = {"config.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b"x"}
+        hub.repository(name).commit(files)
+        assert "pickle weights only" in refused(f"hf://{name}")
+        assert downloads(hub) == []
+
+    def test_code_of_its_own(self, hub, name, toy_model) -> None:
+        config = {**json.loads((toy_model / "config.json").read_text()), "auto_map": {"AutoModel": "modeling.Own"}}
+        hub.repository(name).commit({**files_of(toy_model), "config.json": json.dumps(config).encode()})
+        assert "wants to run code of its own (auto_map in config.json), which is never done" in refused(f"hf://{name}")
+        assert "model.safetensors" not in downloads(hub), "the weights are not fetched first"
+
+    @pytest.mark.parametrize(
+        ("config", "expected"),
+        [
+            ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "a BertForMaskedLM, not a causal"),
+            ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "a t5 model, not a causal"),
+        ],
+    )
+    def test_no_causal_language_model(self, hub, name, toy_model, config, expected) -> None:
+        hub.repository(name).commit({**files_of(toy_model), "config.json": json.dumps(config).encode()})
+        assert f"{expected} language model" in refused(f"hf://{name}")
+        assert "model.safetensors" not in downloads(hub)
+
+    def test_no_room(self, hub, name, model) -> None:
+        model.sizes["model.safetensors"] = 10**16
+        message = refused(f"hf://{name}")
+        assert "not enough disk: 2000000" in message, "into the cache, and into models/base as well"
+        assert "GB are free; free some, or name another place for the cache" in message
+        assert downloads(hub) == []
+
+    def test_a_busy_hub_is_asked_again(self, hub, name, model, capfd) -> None:
+        hub.faults[f"{name}/revision/main"] = [status(429, Retry_After="1"), status(503)]
+        hub.faults[f"api/models/{name}"] = [status(429, Retry_After="1"), status(500)]
+        assert fetch(f"hf://{name}")[1]["commit"] == model.branches["main"]
+        assert "the hub answers 429; trying again in 1 s" in capfd.readouterr().out
+
+    def test_a_limit_that_lasts(self, hub, name, model) -> None:
+        hub.faults[f"api/models/{name}"] = [status(429, Retry_After="3600")]
+        assert "the hub limits requests (429): try again in 3600 s, or log in" in refused(f"hf://{name}")
+
+    def test_a_connection_that_is_cut_goes_on_where_it_broke_off(self, hub, name, model, toy_model) -> None:
+        large = random.Random(0).randbytes(25_000_000)  # the client writes blocks of 10 MiB
+        model.commit({**files_of(toy_model), "model.safetensors": large})
+        hub.faults["model.safetensors"] = [cut(15_000_000)]
+        assert fetch(f"hf://{name}")[0]["model.safetensors"] == large
+        ranges = [asked for _, path, asked in hub.requests if path.endswith("model.safetensors") and asked]
+        assert ranges == ["bytes=10485760-"]
+
+    def test_a_shorter_file(self, hub, name, model, toy_model) -> None:
+        hub.faults["model.safetensors"] = [shorter] * 9
+        assert "run the same command again" in refused(f"hf://{name}")
+        hub.faults.clear()
+        assert fetch(f"hf://{name}")[0]["model.safetensors"] == (toy_model / "model.safetensors").read_bytes()
+
+    @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+    def test_wrong_bytes(self, hub, name, model, toy_model, file) -> None:
+        hub.faults[file] = [wrong_bytes]
+        assert f"{file} has other bytes than the hub lists; it was removed from the cache" in refused(f"hf://{name}")
+        assert fetch(f"hf://{name}")[0][file] == (toy_model / file).read_bytes(), "the next run gets it"
+
+
+def stage(project: Path, name: str, **environment: str) -> subprocess.CompletedProcess:
+    """A stage in a process of its own: the client reads some settings when it is imported."""
+    plain = {key: value for key, value in os.environ.items() if not key.startswith("HF_HUB_OFFLINE")}
+    return subprocess.run(
+        [sys.executable, "-m", f"stages.{name}"],
+        cwd=project,
+        env={**plain, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_offline_and_out_of_reach(hub, name, model, project, tmp_path) -> None:
+    from tests.toy import write_params
+
+    write_params(project, **{"model.source": f"hf://{name}"})
+    out = stage(project, "fetch_model", HF_HUB_OFFLINE="1")
+    assert out.returncode == 1
+    assert "offline (HF_HUB_OFFLINE), and not in the cache" in out.stderr
+    out = stage(project, "fetch_model", HF_ENDPOINT="http://127.0.0.1:9")
+    assert out.returncode == 1
+    assert "can't reach the hub at http://127.0.0.1:9" in out.stderr
+    assert "HF_ENDPOINT" in out.stderr
+    assert len(out.stderr.splitlines()) == 1
+    assert stage(project, "fetch_model").returncode == 0
+    record = (project / "models/base/source.json").read_bytes()
+    for settings in ({"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}):
+        out = stage(project, "fetch_model", **settings)
+        assert out.returncode == 0, out.stderr
+        assert "taken from the cache" in out.stdout
+        assert (project / "models/base/source.json").read_bytes() == record
+
+
+def data(source: str, split: str = "train", **columns: str) -> Data:
+    names = {**dict.fromkeys(("instruction", "input", "output", "messages")), **columns}
+    values = {"source": source, "revision": None, "sha256": None, "format": "auto", "columns": names, "split": split}
+    return Data.model_validate(values)
+
+
+ROWS = [{"instruction": f"问题 {number}", "input": "", "output": f"答案 {number}"} for number in range(40)]
+ALPACA = json.dumps(ROWS, ensure_ascii=False).encode()
+
+
+def read(source: str, split: str = "train", **columns: str) -> tuple[list[tuple[str, str]], int]:
+    """(question, last answer) of each row, and the number of all rows."""
+    from stages.formats.repository import read_repository
+
+    chosen = data(source, split, **columns)
+    with fetched(chosen, "data", select_data_files) as found:
+        assert found.snapshot is not None
+        rows, total = read_repository(found.snapshot, found.files if "#" in source else [], chosen)
+    return [(row["messages"][0]["content"], row["messages"][-1]["content"]) for row in rows], total
+
+
+def unread(source: str, split: str = "train", **columns: str) -> str:
+    with pytest.raises(InputError) as error:
+        read(source, split, **columns)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+class TestData:
+    @pytest.mark.parametrize("file", ["alpaca_data_zh_51k.json", "train.jsonl", "data/train-00000-of-00001.parquet"])
+    def test_the_rows_of_a_slice(self, hub, name, file) -> None:
+        if file.endswith("parquet"):
+            stream = io.BytesIO()
+            pd.DataFrame(ROWS).to_parquet(stream)
+            content = stream.getvalue()
+        else:
+            content = ALPACA if file.endswith(".json") else b"\n".join(json.dumps(row).encode() for row in ROWS)
+        files = {"README.md": b"---\nlicense: mit\n---\n", file: content, "load.py": b"raise SystemExit", "a.png": b"x"}
+        hub.repository(name, "datasets").commit(files)
+        rows, total = read(f"hf://{name}", "train[:10%]")
+        assert rows == [(f"问题 {number}", f"答案 {number}") for number in range(4)]
+        assert total == 40
+        assert not {"load.py", "a.png"} & set(downloads(hub))
+
+    def test_splits_as_the_header_or_the_file_names_say(self, hub, name) -> None:
+        header = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - {split: dev, path: a.json}\n---\n"
+        repository = hub.repository(name, "datasets")
+        repository.commit({"README.md": header, "a.json": ALPACA, "b.json": b"[]"})
+        assert len(read(f"hf://{name}", "dev[5:8]")[0]) == 3
+        assert "no split train; the data set has: dev" in unread(f"hf://{name}")
+        repository.commit({"train.json": ALPACA, "test.json": json.dumps(ROWS[:5]).encode()})
+        assert read(f"hf://{name}", "test+train[:1]")[1] == 45
+        assert "data.split: 'validation': no split validation; the data set has: train, test" in unread(
+            f"hf://{name}", "validation"
+        )
+
+    def test_named_files(self, hub, name) -> None:
+        hub.repository(name, "datasets").commit({"zh/a.json": ALPACA, "en/a.json": json.dumps(ROWS[:3]).encode()})
+        assert read(f"hf://{name}#en/*.json")[1] == 3
+        assert downloads(hub) == ["a.json"]
+        assert "no file fr/* in the repository; it holds en/a.json, zh/a.json" in unread(f"hf://{name}#fr/*")
+
+    def test_columns_and_rows_that_fit_no_format(self, hub, name) -> None:
+        repository = hub.repository(name, "datasets")
+        repository.commit({"a.json": json.dumps([{"q": "a", "a": "b"}] * 3).encode()})
+        assert "split train: the columns are q, a; known are instruction + input + output;" in unread(f"hf://{name}")
+        assert "no column 'x' (data.columns.output); the columns are q, a" in unread(
+            f"hf://{name}", instruction="q", output="x"
+        )
+        assert read(f"hf://{name}", instruction="q", output="a")[0] == [("a", "b")] * 3
+        good = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        repository.commit({"a.json": json.dumps([{"messages": good}, {"messages": good[:1]}]).encode()})
+        assert "split train, row 2: no turn of the assistant" in unread(f"hf://{name}")
+
+    def test_a_script_is_never_run(self, hub, name) -> None:
+        hub.repository(name, "datasets").commit({"load.py": b"raise SystemExit", "README.md": b"# data"})
+        message = unread(f"hf://{name}")
+        assert "no data file (a data-set script is never run) in the repository; it holds README.md, load.py" in message
+        assert downloads(hub) == []
+
+    def test_what_datasets_can_not_read(self, hub, name) -> None:
+        repository = hub.repository(name, "datasets")
+        repository.commit({"a.json": b'[{"instruction": '})
+        assert "`datasets` can't load it" in unread(f"hf://{name}")
+        header = (
+            b"---\nconfigs:\n- {config_name: zh, data_files: a.json}\n- {config_name: en, data_files: b.json}\n---\n"
+        )
+        repository.commit({"README.md": header, "a.json": ALPACA, "b.json": ALPACA})
+        message = unread(f"hf://{name}")
+        assert "zh" in message
+        assert f"name the files of one: hf://{name}#GLOB" in message
+        assert read(f"hf://{name}#b.json")[1] == 40
+
+    def test_a_model_is_no_data_set(self, hub, name, model) -> None:
+        assert "no such dataset repository" in unread(f"hf://{name}")

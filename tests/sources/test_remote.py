@@ -1,0 +1,147 @@
+"""https:// and s3:// through fsspec, from servers on loopback."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from stages.formats import select_data_files
+from stages.params.model import Model
+from stages.sources import fetched
+from stages.sources.checkpoint import select_model_files
+from stages.workspace.errors import InputError
+from tests.sources.test_sources import data
+
+ROWS = json.dumps([{"instruction": "a", "output": "b"}]).encode()
+SECRET = "AKIASECRETSECRET"
+
+
+def contents(source: str) -> dict[str, bytes]:
+    with fetched(data(source), "data", select_data_files) as found:
+        assert found.snapshot is None
+        return {path.name: path.read_bytes() for path in found.files}
+
+
+def refused(source: str) -> str:
+    with pytest.raises(InputError) as error:
+        contents(source)
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    assert SECRET not in message
+    return message
+
+
+class Files(BaseHTTPRequestHandler):
+    """Answers by path."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        code = {"/rows.json": 200, "/cut.json": 200, "/huge.json": 200, "/secret.json": 403}.get(path, 404)
+        self.send_response(code)
+        length = {"/cut.json": len(ROWS) + 9, "/huge.json": 10**16}.get(path, len(ROWS) if code == 200 else 0)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if code == 200 and self.command == "GET":
+            self.wfile.write(ROWS)
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+class TestWeb:
+    def test_a_file(self, web: str) -> None:
+        assert contents(f"{web}/rows.json") == contents(f"{web}/rows.json?download=1") == {"rows.json": ROWS}
+
+    def test_no_such_file(self, web: str) -> None:
+        assert "no such object" in refused(f"{web}/missing.json")
+
+    def test_access_refused(self, web: str) -> None:
+        assert "can't be downloaded: 403" in refused(f"{web}/secret.json")
+
+    def test_a_connection_that_breaks_off(self, web: str) -> None:
+        assert "can't be downloaded" in refused(f"{web}/cut.json")
+
+    def test_no_room(self, web: str) -> None:
+        assert "not enough disk: 10000000.00 GB are needed" in refused(f"{web}/huge.json")
+
+    def test_a_format_that_nothing_reads(self, web: str) -> None:
+        assert "found .txt; allowed extensions" in refused(f"{web}/rows.txt")
+
+    def test_out_of_reach(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        assert "check the address, the network and credentials" in refused(f"http://127.0.0.1:{port}/rows.json")
+
+    def test_a_model_does_not_come_from_there(self, web: str) -> None:
+        params = Model(source=f"{web}/model.gguf", revision=None, sha256=None, dtype="auto")
+        with pytest.raises(InputError, match="is for data"), fetched(params, "model", select_model_files):
+            pass
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket behind a real S3 API."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        host, port = server.get_host_and_port()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", SECRET)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="rows")
+        for name in ("zh/a.json", "zh/b.json", "zh/more/c.json", "zh/LICENSE"):
+            client.put_object(Bucket="rows", Key=name, Body=ROWS)
+        yield "s3://rows"
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def fresh_file_systems() -> None:
+    """fsspec keeps file systems, and what they listed, for the life of a process."""
+    from s3fs import S3FileSystem
+
+    S3FileSystem.clear_instance_cache()
+
+
+class TestBucket:
+    def test_an_object_a_folder_and_a_glob(self, bucket: str) -> None:
+        assert contents(f"{bucket}/zh/a.json") == {"a.json": ROWS}
+        assert contents(f"{bucket}/zh") == contents(f"{bucket}/zh/?.json") == {"a.json": ROWS, "b.json": ROWS}
+
+    @pytest.mark.parametrize("path", ["/zh/z.json", "/en/*.json", "-of-nobody/a.json"])
+    def test_no_such_object_or_bucket(self, bucket: str, path: str) -> None:
+        assert "no such object; check host or bucket, and path" in refused(f"{bucket}{path}")
+
+    def test_no_credentials(self, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        message = refused(f"{bucket}/zh/a.json")
+        assert "credentials" in message
+
+    def test_an_endpoint_out_of_reach(self, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        assert "Could not connect to the endpoint URL" in refused(f"{bucket}/zh/a.json")
