@@ -2,11 +2,26 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint benchmark repair lock
+# The system that the pipeline was made for. CPU: float32; DEVICE=cuda: the stored precision, bfloat16.
+DEVICE ?= cpu
+TEXT = 下面是一段人与机器人的对话。
+REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
+	-S model.revision=7ae557604adf67be50417f59c2c2f167def9a775 -S model.sha256=null \
+	-S device=$(DEVICE) -S model.dtype=$(if $(filter cpu,$(DEVICE)),float32,auto) \
+	-S 'data.source="hf://lyuricky/alpaca_data_zh_51k"' -S data.revision=main -S 'data.split="train[:10%]"' \
+	-S tokenize.max_length=256 -S 'evaluate.hard_prompt="$(TEXT)"' -S 'train.init_text="$(TEXT)"' \
+	-S train.epochs=1 -S train.max_steps=null -S train.batch_size=8 -S train.accumulation_steps=1
+
+.PHONY: repro reference test lint benchmark repair lock
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
 	@dvc repro
+	@python -m stages.scoring.headline
+
+reference: .venv/installed .dvc/config.local ## Qwen2.5-0.5B on Chinese Alpaca rows, from the hub: soft, then hard initialisation
+	@dvc exp run --force --name reference-soft $(REFERENCE) -S train.init=random
+	@dvc exp run --force --name reference-hard $(REFERENCE) -S train.init=text
 	@python -m stages.scoring.headline
 
 test: .venv/installed lint ## lint, types, tests

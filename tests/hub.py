@@ -23,14 +23,15 @@ class Repository:
     private: bool = False
     sizes: dict[str, int] = field(default_factory=dict)  # that the listing claims
 
-    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
+    def commit(self, files: dict[str, bytes], branch: str = "main", name: str = "") -> str:
         """A new commit of all of `files` at the head of `branch`; returns its name."""
         digest = hashlib.sha1(branch.encode())
-        for name, content in sorted(files.items()):
-            digest.update(name.encode() + content)
-        self.commits[digest.hexdigest()] = files
-        self.branches[branch] = digest.hexdigest()
-        return digest.hexdigest()
+        for file, content in sorted(files.items()):
+            digest.update(file.encode() + content)
+        name = name or digest.hexdigest()
+        self.commits[name] = files
+        self.branches[branch] = name
+        return name
 
 
 class Hub(ThreadingHTTPServer):

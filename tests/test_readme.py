@@ -13,7 +13,8 @@ from tests.test_dvc import call, environment
 from tests.toy import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.S)
+COMMANDS = [line for block in BLOCKS for line in block.replace("\\\n", "").splitlines()]
 COMMANDS += re.findall(r"`(dvc exp run [^`]+)`", TEXT)
 
 
@@ -85,6 +86,14 @@ def test_an_experiment_of_the_readme_changes_params_as_meant(command: str, tmp_p
     assert result.returncode == 0, result.stderr
     before, after = (path.read_text(encoding="utf-8") for path in (ROOT / "params.yaml", tmp_path / "params.yaml"))
     assert before != after
+
+
+def test_the_reference_command_is_what_make_runs() -> None:
+    lines = subprocess.check_output(["make", "--dry-run", "reference"], cwd=ROOT, text=True).replace("\\\n", "")
+    (soft, hard) = (line.split() for line in lines.splitlines() if line.startswith("dvc exp run"))
+    (shown,) = (command.split() for command in COMMANDS if "--name reference-soft" in command)
+    assert sorted(shown) == sorted(soft)
+    assert set(hard) - set(soft) == {"reference-hard", "train.init=text"}
 
 
 def test_make_targets_and_files_exist() -> None:

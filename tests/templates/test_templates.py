@@ -91,6 +91,83 @@ def test_max_length_cuts_the_answer_and_never_the_question(tokenizer) -> None:
     assert list(template.encode([PLAIN], question)) == [question], "no room for a label: the row's length comes back"
 
 
+TALK = {
+    "messages": [
+        {"role": "user", "content": "What is fog?"},
+        {"role": "assistant", "content": "A cloud."},
+        {"role": "user", "content": "And dew?"},
+        {"role": "assistant", "content": "Water."},
+    ],
+    "input": "",
+}
+
+
+def labelled(template: Template, row: dict, max_length: int = 512) -> tuple[str, list[str], Encoded]:
+    """What the model reads, each stretch of labels, and the tokens."""
+    (result,) = template.encode([row], max_length)
+    assert isinstance(result, Encoded)
+    stretches: list[list[int]] = [[]]
+    for token, label in zip(result.input_ids, result.labels, strict=True):
+        assert label in (IGNORED, token)
+        if label != IGNORED:
+            stretches[-1].append(label)
+        elif stretches[-1]:
+            stretches.append([])
+    return (
+        template.tokenizer.decode(result.input_ids),
+        [template.tokenizer.decode(ids) for ids in stretches if ids],
+        result,
+    )
+
+
+def test_every_answer_of_a_conversation_is_labelled(tokenizer) -> None:
+    text, answers, whole = labelled(Template(tokenizer, "chat", None), TALK)
+    assert f"{text}\n" == tokenizer.apply_chat_template(TALK["messages"], tokenize=False)
+    assert answers == ["A cloud.<|im_end|>", "Water.<|im_end|>"]
+    assert not whole.cut
+
+
+def test_a_conversation_under_a_literal_template(tokenizer) -> None:
+    text, answers, _ = labelled(Template(tokenizer, "Q: {instruction} A: ", None), TALK)
+    assert text == "Q: What is fog? A: A cloud.<|im_end|>Q: And dew? A: Water.<|im_end|>"
+    assert answers == ["A cloud.<|im_end|>", "Water.<|im_end|>"]
+
+
+def test_a_conversation_is_cut_like_a_row(tokenizer) -> None:
+    template = Template(tokenizer, "chat", None)
+    _, _, whole = labelled(template, TALK)
+    _, answers, cut = labelled(template, TALK, len(whole.input_ids) - 1)
+    assert cut.cut
+    assert answers == ["A cloud.<|im_end|>", "Water."]
+    first = whole.labels.count(IGNORED) - sum(1 for label in whole.labels[-30:] if label == IGNORED)
+    assert first > 0
+    assert isinstance(next(iter(template.encode([TALK], 5))), int), "no room for the first answer"
+
+
+def test_a_rows_own_system_turn_comes_before_the_params(tokenizer) -> None:
+    row = {"messages": [{"role": "system", "content": "Be kind."}, *TALK["messages"]], "input": ""}
+    text, _, _ = labelled(Template(tokenizer, "chat", "Be brief."), row)
+    assert text.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user")
+    assert "Be brief." not in text
+    with pytest.raises(InputError, match="literal text has no place for the rows' system turns"):
+        labelled(Template(tokenizer, "{instruction} => ", None), row)
+
+
+def test_a_template_that_rewrites_earlier_answers_is_refused(tokenizer) -> None:
+    """Reasoning models' templates drop the reasoning of all answers but the last."""
+    import copy
+
+    forgetful = copy.deepcopy(tokenizer)
+    forgetful.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{{ message['content'] if loop.last else message['content'][:4] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    assert labelled(Template(forgetful, "chat", None), PLAIN)[1] == ["Fog is a cloud.<|im_end|>"]
+    with pytest.raises(InputError, match="writes an earlier answer differently once the conversation goes on"):
+        labelled(Template(forgetful, "chat", None), TALK)
+
+
 def test_batches_are_the_rows_one_by_one(tokenizer) -> None:
     template = Template(tokenizer, "chat", None)
     assert list(template.encode([ROW, PLAIN], 512)) == [*template.encode([ROW], 512), *template.encode([PLAIN], 512)]
