@@ -9,14 +9,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stages.params.data import Data
-from stages.params.model import Model
 from stages.sources import huggingface, local, modelscope, pypi, remote
 from stages.sources.request import Files, Request, Select
 from stages.workspace.errors import InputError
 from stages.workspace.guard import disk_is_full
 from stages.workspace.outputs import sha256_of
+
+if TYPE_CHECKING:  # a stage depends on its own section's schema only
+    from stages.params.data import Data
+    from stages.params.model import Model
 
 SCHEMES: dict[str, Callable[[Request], Files]] = {
     "hf": huggingface.fetch,
@@ -44,7 +47,7 @@ class Fetched:
 
 
 @contextlib.contextmanager
-def fetched(params: Model | Data, section: str, select: Select) -> Iterator[Fetched]:
+def fetched(params: "Model | Data", section: str, select: Select) -> Iterator[Fetched]:
     """Yield the files that `params.source` names.
 
     What comes from the network lies in a temporary folder, gone afterwards, or in its hub's own cache; local files are

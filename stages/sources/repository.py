@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from stages.sources.checkpoint import FILES, check_configuration_files
 from stages.sources.request import Request
@@ -37,7 +38,7 @@ def parse(request: Request) -> tuple[str, str | None]:
     return match["name"], match["member"]
 
 
-def patterns(request: Request, member: str | None) -> dict[str, list[str]]:
+def patterns(request: Request, member: str | None) -> dict[str, Any]:
     """Globs of the files that are needed and of those that are not, as the hubs' clients take them."""
     if member is not None:
         return {"allow_patterns": [member]}
