@@ -168,7 +168,7 @@ def _training(
 
 
 def _alpaca(runner: Runner, virtual_tokens: int) -> list[Measurement]:
-    return _training(runner, _alpaca_rows(runner), batch_size=8, steps=2, virtual_tokens=virtual_tokens)
+    return _training(runner, _alpaca_rows(runner), batch_size=8, steps=3, virtual_tokens=virtual_tokens)
 
 
 def _alpaca_rows(runner: Runner) -> str:

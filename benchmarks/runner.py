@@ -27,6 +27,7 @@ class Runner:
     def __init__(self, folder: Path, rounds: int, quick: bool = False) -> None:
         self.folder, self.rounds, self.quick = folder, rounds, quick
         self.done: dict[str, list[Figures]] = {}
+        self.asked: dict[str, None] = {}
 
     def medians(self, *measurements: Measurement) -> list[Figures]:
         """The median of each figure of each measurement over the rounds; what is no number is the first round's."""
@@ -36,6 +37,7 @@ class Runner:
                 figures = self.once(measurement, number)
                 self.done.setdefault(json.dumps(measurement), []).append(figures)
                 _show(measurement, number, figures)
+        self.asked |= dict.fromkeys(json.dumps(measurement) for measurement in measurements)
         return [_median(self.done[json.dumps(measurement)]) for measurement in measurements]
 
     def once(self, measurement: Measurement, seed: int = 0) -> Figures:
@@ -45,9 +47,14 @@ class Runner:
         return json.loads(figures.read_text(encoding="utf-8"))
 
     def record(self) -> list[dict[str, Any]]:
-        """Every measurement with the figures of every round."""
-        here = {name.replace(f"{self.folder}/", ""): rounds for name, rounds in self.done.items()}
-        return [{**json.loads(measurement), "rounds": rounds} for measurement, rounds in here.items()]
+        """Every measurement that was asked for since the last call, with the figures of every round."""
+        record = []
+        for name in self.asked:
+            rounds = [{key: figures[key] for key in figures.keys() - {"answers"}} for figures in self.done[name]]
+            measurement = json.loads(name.replace(f"{self.folder}/", ""))
+            record.append({**measurement, "rounds": [dict(sorted(figures.items())) for figures in rounds]})
+        self.asked = {}
+        return record
 
 
 def run_module(module: str, *arguments: str, folder: Path | None = None) -> None:

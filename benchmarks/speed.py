@@ -7,6 +7,7 @@ Alpaca JSON file: ALPACA=path (default: ../shared/data/alpaca_zh_demo.json).
 
 import argparse
 import importlib.metadata
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -24,7 +25,7 @@ RESULT = RESULTS / "benchmark.json"
 
 
 def main() -> None:
-    """Measure, print the table and write results/benchmark.json."""
+    """Measure, print the table and put its lines into results/benchmark.json."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description="Speed against PEFT and Trainer.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; none: all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured (default: %(default)s)")
@@ -42,20 +43,27 @@ def main() -> None:
 
 
 def measure(names: list[str], rounds: int, quick: bool) -> None:
-    """Run the cases `names`, show their lines and, if these are all, keep them."""
+    """Run the cases `names`, show their lines and keep them, beside those that this machine measured before."""
+    kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    cases = kept["cases"] if kept.get("machine") == machine() else {}
     lines: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         runner = Runner(Path(folder), rounds, quick)
         for name in names:
             print(f"{name}:", flush=True)
-            lines += CASES[name](runner)
+            table = CASES[name](runner)
+            lines += table
+            cases[name] = {
+                "rounds": rounds,
+                "table": [line.as_json() for line in table],
+                "measurements": runner.record(),
+            }
+            if not quick:
+                write_json(
+                    RESULT, {"machine": machine(), "cases": {name: cases[name] for name in CASES if name in cases}}
+                )
     print(f"\n{markdown(lines)}\n")
-    if quick or set(names) != set(CASES):
-        print(f"benchmark: {RESULT} is left as it is: only a whole run writes it")
-        return
-    table = [line.as_json() for line in lines]
-    write_json(RESULT, {"machine": machine(), "rounds": rounds, "table": table, "measurements": runner.record()})
-    print(f"benchmark: written to {RESULT}")
+    print(f"benchmark: {RESULT} is left as it is" if quick else f"benchmark: written to {RESULT}")
 
 
 def machine() -> dict[str, str | int]:

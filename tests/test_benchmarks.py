@@ -1,10 +1,14 @@
 """The benchmarks still run: on the toy, where their figures mean nothing."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks.speed import machine
 from tests.test_dvc import environment
 from tests.toy import ROOT
 
@@ -25,7 +29,21 @@ def test_speed(finished: Path) -> None:
     rows = finished / "toy/rows.json"
     output = benchmark(finished, "benchmarks.speed", "default", "--quick", "--rounds", "1", ALPACA=str(rows))
     assert re.search(r"^\| train, embedded default.* \| at least 4.5x \| (yes|NO) ", output, re.M)
-    assert not (finished / "results/benchmark.json").exists(), "only a whole run writes it"
+    assert not (finished / "results/benchmark.json").exists(), "a quick run writes nothing"
+
+
+def test_a_case_that_is_measured_again_leaves_the_others(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, result = finished / "toy/rows.json", finished / "results/benchmark.json"
+    monkeypatch.chdir(finished)
+    other = {"rounds": 3, "table": [], "measurements": []}
+    result.write_text(json.dumps({"machine": machine(), "cases": {"default": other, "tokenize": other}}))
+    benchmark(finished, "benchmarks.speed", "default", "--rounds", "1", ALPACA=str(rows))
+    cases = json.loads(result.read_text(encoding="utf-8"))["cases"]
+    result.unlink()
+    assert list(cases) == ["default", "tokenize"]
+    assert cases["tokenize"] == other
+    assert cases["default"]["table"][0]["ours"] > 0
+    assert str(finished) not in json.dumps(cases)
 
 
 def test_quality(finished: Path) -> None:

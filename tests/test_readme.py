@@ -3,11 +3,14 @@
 import json
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from benchmarks import quality
+from benchmarks.cases import CASES
+from benchmarks.table import Line, markdown
 from stages.scoring.headline import headline
 from tests.test_dvc import call, environment
 from tests.toy import ROOT
@@ -30,6 +33,16 @@ def test_the_quality_table_is_that_of_the_committed_results() -> None:
     shown = re.search(r"<!-- quality.*?-->\n(.*?)\n<!-- /quality -->", TEXT, re.S)
     assert shown
     assert shown[1] == quality.table(result["recipes"])
+
+
+def test_the_speed_table_is_that_of_the_committed_results() -> None:
+    result = json.loads((ROOT / "results/benchmark.json").read_text(encoding="utf-8"))
+    assert list(result["cases"]) == list(CASES), "every case is measured"
+    shown = re.search(r"<!-- benchmark.*?-->\n(.*?)\n<!-- /benchmark -->", TEXT, re.S)
+    names = [field.name for field in fields(Line) if field.name != "note"]
+    table = [line for case in result["cases"].values() for line in case["table"]]
+    assert shown
+    assert shown[1] == markdown([Line(**{name: line[name] for name in names}) for line in table])
 
 
 def test_the_defaults_beat_the_usual_recipes_with_every_seed() -> None:
