@@ -42,8 +42,10 @@ def call(folder: Path, command: str, *, ok: bool = True) -> str:
 
 
 def environment() -> dict[str, str]:
+    # A stage that ran in this process has set HF_HUB_OFFLINE for good.
+    inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     return {
-        **os.environ,
+        **inherited,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MAKEFLAGS": "--assume-old=.venv/installed",
     }
