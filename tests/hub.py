@@ -50,6 +50,10 @@ class Hub(ThreadingHTTPServer):
     def repository(self, name: str, kind: str = "models", **settings: object) -> Repository:
         return self.repositories.setdefault((kind, name), Repository(**settings))
 
+    def downloads(self) -> list[str]:
+        """Names of the files that were asked for."""
+        return [path.rpartition("/")[2] for method, path, _ in self.requests if method == "GET" and "/resolve/" in path]
+
 
 def status(code: int, **headers: str) -> Answer:
     """Answer with a status and nothing else; `_` in header names stands for "-"."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from stages.params.data import Data
+
 ROOT = Path(__file__).parent.parent
 
 CHATML = (
@@ -75,6 +77,13 @@ def make_model(folder: Path, **config: Any) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def data_params(source: str = "rows", **settings: Any) -> Data:
+    """The section `data` of params.yaml; `settings` are its keys, and those of `columns`."""
+    columns = {key: settings.pop(key, None) for key in ("instruction", "input", "output", "messages")}
+    usual = {"revision": None, "sha256": None, "format": "auto", "split": "train"}
+    return Data.model_validate({"source": source, "columns": columns, **usual, **settings})
 
 
 def write_params(folder: Path, **changes: Any) -> None:

@@ -12,20 +12,11 @@ from stages.formats import read_rows, select_data_files
 from stages.formats.slices import slices
 from stages.params.data import Data
 from stages.workspace.errors import InputError
+from tests.toy import data_params
 
 
-def data(format: str = "auto", **columns: str | None) -> Data:
-    names = dict.fromkeys(("instruction", "input", "output", "messages"))
-    return Data.model_validate(
-        {
-            "source": "rows",
-            "revision": None,
-            "sha256": None,
-            "format": format,
-            "columns": {**names, **columns},
-            "split": "train",
-        }
-    )
+def data(format: str = "auto", **columns: str) -> Data:
+    return data_params(format=format, **columns)
 
 
 ALPACA = data("alpaca")

@@ -1,19 +1,14 @@
 """hf:// through the real `huggingface_hub`, from a hub on loopback."""
 
-import io
 import json
 import os
 import random
 import subprocess
 import sys
-from itertools import count
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from stages.formats import select_data_files
-from stages.params.data import Data
 from stages.params.model import Model
 from stages.sources import fetched
 from stages.sources.checkpoint import select_model_files
@@ -22,17 +17,10 @@ from tests.hub import Hub, Repository, cut, shorter, status, wrong_bytes
 from tests.toy import ROOT
 
 TOKEN = "hf_secretsecretsecret"
-NUMBER = count()
 
 
 def files_of(model: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in model.iterdir()}
-
-
-@pytest.fixture
-def name() -> str:
-    """A repository's name that no other test has: the client's cache is one for all."""
-    return f"owner/name-{next(NUMBER)}"
 
 
 @pytest.fixture
@@ -62,25 +50,21 @@ def refused(source: str, revision: str | None = None) -> str:
     return message
 
 
-def downloads(hub: Hub) -> list[str]:
-    return [path.rpartition("/")[2] for method, path, _ in hub.requests if method == "GET" and "/resolve/" in path]
-
-
 def test_only_what_is_needed_is_fetched_and_the_commit_recorded(hub, name, model, toy_model) -> None:
     files, record = fetch(f"hf://{name}")
     wanted = {path.name for path in select_model_files(list(toy_model.iterdir()))}
     assert files == {file: content for file, content in files_of(toy_model).items() if file in wanted}
     assert record["commit"] == model.branches["main"]
     assert record["revision"] is None
-    assert not {"pytorch_model.bin", "optimizer.pt", "README.md"} & set(downloads(hub))
-    assert len(downloads(hub)) == len(files)
+    assert not {"pytorch_model.bin", "optimizer.pt", "README.md"} & set(hub.downloads())
+    assert len(hub.downloads()) == len(files)
 
 
 def test_a_second_fetch_downloads_nothing(hub, name, model) -> None:
     first = fetch(f"hf://{name}")
     hub.requests.clear()
     assert fetch(f"hf://{name}") == first
-    assert downloads(hub) == []
+    assert hub.downloads() == []
 
 
 def test_branches_tags_and_commits(hub, name, model, toy_model) -> None:
@@ -154,13 +138,13 @@ class TestFaults:
         files = {"config.json": b"{}", "tokenizer.json": b"{}", "pytorch_model.bin": b"x"}
         hub.repository(name).commit(files)
         assert "pickle weights only" in refused(f"hf://{name}")
-        assert downloads(hub) == []
+        assert hub.downloads() == []
 
     def test_code_of_its_own(self, hub, name, toy_model) -> None:
         config = {**json.loads((toy_model / "config.json").read_text()), "auto_map": {"AutoModel": "modeling.Own"}}
         hub.repository(name).commit({**files_of(toy_model), "config.json": json.dumps(config).encode()})
         assert "wants to run code of its own (auto_map in config.json), which is never done" in refused(f"hf://{name}")
-        assert "model.safetensors" not in downloads(hub), "the weights are not fetched first"
+        assert "model.safetensors" not in hub.downloads(), "the weights are not fetched first"
 
     @pytest.mark.parametrize(
         ("config", "expected"),
@@ -172,14 +156,14 @@ class TestFaults:
     def test_no_causal_language_model(self, hub, name, toy_model, config, expected) -> None:
         hub.repository(name).commit({**files_of(toy_model), "config.json": json.dumps(config).encode()})
         assert f"{expected} language model" in refused(f"hf://{name}")
-        assert "model.safetensors" not in downloads(hub)
+        assert "model.safetensors" not in hub.downloads()
 
     def test_no_room(self, hub, name, model) -> None:
         model.sizes["model.safetensors"] = 10**16
         message = refused(f"hf://{name}")
         assert "not enough disk: 2000000" in message, "into the cache, and into models/base as well"
         assert "GB are free; free some, or name another place for the cache" in message
-        assert downloads(hub) == []
+        assert hub.downloads() == []
 
     def test_a_busy_hub_is_asked_again(self, hub, name, model, capfd) -> None:
         hub.faults[f"{name}/revision/main"] = [status(429, Retry_After="1"), status(503)]
@@ -243,100 +227,3 @@ def test_offline_and_out_of_reach(hub, name, model, project, tmp_path) -> None:
         assert out.returncode == 0, out.stderr
         assert "taken from the cache" in out.stdout
         assert (project / "models/base/source.json").read_bytes() == record
-
-
-def data(source: str, split: str = "train", **columns: str) -> Data:
-    names = {**dict.fromkeys(("instruction", "input", "output", "messages")), **columns}
-    values = {"source": source, "revision": None, "sha256": None, "format": "auto", "columns": names, "split": split}
-    return Data.model_validate(values)
-
-
-ROWS = [{"instruction": f"问题 {number}", "input": "", "output": f"答案 {number}"} for number in range(40)]
-ALPACA = json.dumps(ROWS, ensure_ascii=False).encode()
-
-
-def read(source: str, split: str = "train", **columns: str) -> tuple[list[tuple[str, str]], int]:
-    """(question, last answer) of each row, and the number of all rows."""
-    from stages.formats.repository import read_repository
-
-    chosen = data(source, split, **columns)
-    with fetched(chosen, "data", select_data_files) as found:
-        assert found.snapshot is not None
-        rows, total = read_repository(found.snapshot, found.files if "#" in source else [], chosen)
-    return [(row["messages"][0]["content"], row["messages"][-1]["content"]) for row in rows], total
-
-
-def unread(source: str, split: str = "train", **columns: str) -> str:
-    with pytest.raises(InputError) as error:
-        read(source, split, **columns)
-    assert len(str(error.value).splitlines()) == 1
-    return str(error.value)
-
-
-class TestData:
-    @pytest.mark.parametrize("file", ["alpaca_data_zh_51k.json", "train.jsonl", "data/train-00000-of-00001.parquet"])
-    def test_the_rows_of_a_slice(self, hub, name, file) -> None:
-        if file.endswith("parquet"):
-            stream = io.BytesIO()
-            pd.DataFrame(ROWS).to_parquet(stream)
-            content = stream.getvalue()
-        else:
-            content = ALPACA if file.endswith(".json") else b"\n".join(json.dumps(row).encode() for row in ROWS)
-        files = {"README.md": b"---\nlicense: mit\n---\n", file: content, "load.py": b"raise SystemExit", "a.png": b"x"}
-        hub.repository(name, "datasets").commit(files)
-        rows, total = read(f"hf://{name}", "train[:10%]")
-        assert rows == [(f"问题 {number}", f"答案 {number}") for number in range(4)]
-        assert total == 40
-        assert not {"load.py", "a.png"} & set(downloads(hub))
-
-    def test_splits_as_the_header_or_the_file_names_say(self, hub, name) -> None:
-        header = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - {split: dev, path: a.json}\n---\n"
-        repository = hub.repository(name, "datasets")
-        repository.commit({"README.md": header, "a.json": ALPACA, "b.json": b"[]"})
-        assert len(read(f"hf://{name}", "dev[5:8]")[0]) == 3
-        assert "no split train; the data set has: dev" in unread(f"hf://{name}")
-        repository.commit({"train.json": ALPACA, "test.json": json.dumps(ROWS[:5]).encode()})
-        assert read(f"hf://{name}", "test+train[:1]")[1] == 45
-        assert "data.split: 'validation': no split validation; the data set has: train, test" in unread(
-            f"hf://{name}", "validation"
-        )
-
-    def test_named_files(self, hub, name) -> None:
-        hub.repository(name, "datasets").commit({"zh/a.json": ALPACA, "en/a.json": json.dumps(ROWS[:3]).encode()})
-        assert read(f"hf://{name}#en/*.json")[1] == 3
-        assert downloads(hub) == ["a.json"]
-        assert "no file fr/* in the repository; it holds en/a.json, zh/a.json" in unread(f"hf://{name}#fr/*")
-
-    def test_columns_and_rows_that_fit_no_format(self, hub, name) -> None:
-        repository = hub.repository(name, "datasets")
-        repository.commit({"a.json": json.dumps([{"q": "a", "a": "b"}] * 3).encode()})
-        assert "split train: the columns are q, a; known are instruction + input + output;" in unread(f"hf://{name}")
-        assert "no column 'x' (data.columns.output); the columns are q, a" in unread(
-            f"hf://{name}", instruction="q", output="x"
-        )
-        assert read(f"hf://{name}", instruction="q", output="a")[0] == [("a", "b")] * 3
-        good = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        repository.commit({"a.json": json.dumps([{"messages": good}, {"messages": good[:1]}]).encode()})
-        assert "split train, row 2: no turn of the assistant" in unread(f"hf://{name}")
-
-    def test_a_script_is_never_run(self, hub, name) -> None:
-        hub.repository(name, "datasets").commit({"load.py": b"raise SystemExit", "README.md": b"# data"})
-        message = unread(f"hf://{name}")
-        assert "no data file (a data-set script is never run) in the repository; it holds README.md, load.py" in message
-        assert downloads(hub) == []
-
-    def test_what_datasets_can_not_read(self, hub, name) -> None:
-        repository = hub.repository(name, "datasets")
-        repository.commit({"a.json": b'[{"instruction": '})
-        assert "`datasets` can't load it" in unread(f"hf://{name}")
-        header = (
-            b"---\nconfigs:\n- {config_name: zh, data_files: a.json}\n- {config_name: en, data_files: b.json}\n---\n"
-        )
-        repository.commit({"README.md": header, "a.json": ALPACA, "b.json": ALPACA})
-        message = unread(f"hf://{name}")
-        assert "zh" in message
-        assert f"name the files of one: hf://{name}#GLOB" in message
-        assert read(f"hf://{name}#b.json")[1] == 40
-
-    def test_a_model_is_no_data_set(self, hub, name, model) -> None:
-        assert "no such dataset repository" in unread(f"hf://{name}")

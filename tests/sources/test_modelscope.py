@@ -19,8 +19,7 @@ from stages.params.model import Model
 from stages.sources import fetched
 from stages.sources.checkpoint import select_model_files
 from stages.workspace.errors import InputError
-from tests.sources.test_sources import data
-from tests.toy import ROOT
+from tests.toy import ROOT, data_params
 
 TOKEN = "ms-secret-secret"
 
@@ -118,7 +117,7 @@ def test_a_model(hub: ModelScope, toy_model: Path) -> None:
 
 
 def test_a_data_set(hub: ModelScope) -> None:
-    params = data("ms://owner/rows")
+    params = data_params("ms://owner/rows")
     with fetched(params, "data", select_data_files) as found:
         rows, total = read_repository(found.snapshot, [], params)
     assert (len(rows), total) == (20, 20)

@@ -14,14 +14,14 @@ from stages.params.model import Model
 from stages.sources import fetched
 from stages.sources.checkpoint import select_model_files
 from stages.workspace.errors import InputError
-from tests.sources.test_sources import data
+from tests.toy import data_params
 
 ROWS = json.dumps([{"instruction": "a", "output": "b"}]).encode()
 SECRET = "AKIASECRETSECRET"
 
 
 def contents(source: str) -> dict[str, bytes]:
-    with fetched(data(source), "data", select_data_files) as found:
+    with fetched(data_params(source), "data", select_data_files) as found:
         assert found.snapshot is None
         return {path.name: path.read_bytes() for path in found.files}
 

@@ -6,28 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from stages.params.data import Data
 from stages.sources import digest, fetched
 from stages.workspace.errors import InputError
+from tests.toy import data_params
 
 
 def everything(files: list[Path]) -> list[Path]:
     return files
 
 
-def data(source: str, sha256: str | None = None, revision: str | None = None) -> Data:
-    columns = dict.fromkeys(("instruction", "input", "output", "messages"))
-    values = {"source": source, "revision": revision, "sha256": sha256, "format": "auto", "columns": columns}
-    return Data.model_validate({**values, "split": "train"})
-
-
 def contents(source: str, sha256: str | None = None) -> dict[str, str]:
-    with fetched(data(source, sha256), "data", everything) as found:
+    with fetched(data_params(source, sha256=sha256), "data", everything) as found:
         return {path.name: path.read_text(encoding="utf-8") for path in found.files}
 
 
 def refused(source: str, sha256: str | None = None, revision: str | None = None) -> str:
-    with pytest.raises(InputError) as error, fetched(data(source, sha256, revision), "data", everything):
+    with (
+        pytest.raises(InputError) as error,
+        fetched(data_params(source, sha256=sha256, revision=revision), "data", everything),
+    ):
         pass
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)

@@ -1,0 +1,102 @@
+"""Data sets by hf://, through the real `huggingface_hub` and `datasets`, from a hub on loopback."""
+
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from stages.formats import select_data_files
+from stages.formats.repository import read_repository
+from stages.sources import fetched
+from stages.workspace.errors import InputError
+from tests.toy import data_params
+
+ROWS = [{"instruction": f"问题 {number}", "input": "", "output": f"答案 {number}"} for number in range(40)]
+ALPACA = json.dumps(ROWS, ensure_ascii=False).encode()
+
+
+def read(source: str, split: str = "train", **columns: str) -> tuple[list[tuple[str, str]], int]:
+    """(question, last answer) of each row, and the number of all rows."""
+    chosen = data_params(source, split=split, **columns)
+    with fetched(chosen, "data", select_data_files) as found:
+        assert found.snapshot is not None
+        rows, total = read_repository(found.snapshot, found.files if "#" in source else [], chosen)
+    return [(row["messages"][0]["content"], row["messages"][-1]["content"]) for row in rows], total
+
+
+def unread(source: str, split: str = "train", **columns: str) -> str:
+    with pytest.raises(InputError) as error:
+        read(source, split, **columns)
+    assert len(str(error.value).splitlines()) == 1
+    return str(error.value)
+
+
+class TestData:
+    @pytest.mark.parametrize("file", ["alpaca_data_zh_51k.json", "train.jsonl", "data/train-00000-of-00001.parquet"])
+    def test_the_rows_of_a_slice(self, hub, name, file) -> None:
+        if file.endswith("parquet"):
+            stream = io.BytesIO()
+            pd.DataFrame(ROWS).to_parquet(stream)
+            content = stream.getvalue()
+        else:
+            content = ALPACA if file.endswith(".json") else b"\n".join(json.dumps(row).encode() for row in ROWS)
+        files = {"README.md": b"---\nlicense: mit\n---\n", file: content, "load.py": b"raise SystemExit", "a.png": b"x"}
+        hub.repository(name, "datasets").commit(files)
+        rows, total = read(f"hf://{name}", "train[:10%]")
+        assert rows == [(f"问题 {number}", f"答案 {number}") for number in range(4)]
+        assert total == 40
+        assert not {"load.py", "a.png"} & set(hub.downloads())
+
+    def test_splits_as_the_header_or_the_file_names_say(self, hub, name) -> None:
+        header = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - {split: dev, path: a.json}\n---\n"
+        repository = hub.repository(name, "datasets")
+        repository.commit({"README.md": header, "a.json": ALPACA, "b.json": b"[]"})
+        assert len(read(f"hf://{name}", "dev[5:8]")[0]) == 3
+        assert "no split train; the data set has: dev" in unread(f"hf://{name}")
+        repository.commit({"train.json": ALPACA, "test.json": json.dumps(ROWS[:5]).encode()})
+        assert read(f"hf://{name}", "test+train[:1]")[1] == 45
+        assert "data.split: 'validation': no split validation; the data set has: train, test" in unread(
+            f"hf://{name}", "validation"
+        )
+
+    def test_named_files(self, hub, name) -> None:
+        hub.repository(name, "datasets").commit({"zh/a.json": ALPACA, "en/a.json": json.dumps(ROWS[:3]).encode()})
+        assert read(f"hf://{name}#en/*.json")[1] == 3
+        assert hub.downloads() == ["a.json"]
+        assert "no file fr/* in the repository; it holds en/a.json, zh/a.json" in unread(f"hf://{name}#fr/*")
+
+    def test_columns_and_rows_that_fit_no_format(self, hub, name) -> None:
+        repository = hub.repository(name, "datasets")
+        repository.commit({"a.json": json.dumps([{"q": "a", "a": "b"}] * 3).encode()})
+        assert "split train: the columns are q, a; known are instruction + input + output;" in unread(f"hf://{name}")
+        assert "no column 'x' (data.columns.output); the columns are q, a" in unread(
+            f"hf://{name}", instruction="q", output="x"
+        )
+        assert read(f"hf://{name}", instruction="q", output="a")[0] == [("a", "b")] * 3
+        good = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        repository.commit({"a.json": json.dumps([{"messages": good}, {"messages": good[:1]}]).encode()})
+        assert "split train, row 2: no turn of the assistant" in unread(f"hf://{name}")
+
+    def test_a_script_is_never_run(self, hub, name) -> None:
+        hub.repository(name, "datasets").commit({"load.py": b"raise SystemExit", "README.md": b"# data"})
+        message = unread(f"hf://{name}")
+        assert "no data file (a data-set script is never run) in the repository; it holds README.md, load.py" in message
+        assert hub.downloads() == []
+
+    def test_what_datasets_can_not_read(self, hub, name) -> None:
+        repository = hub.repository(name, "datasets")
+        repository.commit({"a.json": b'[{"instruction": '})
+        assert "`datasets` can't load it" in unread(f"hf://{name}")
+        header = (
+            b"---\nconfigs:\n- {config_name: zh, data_files: a.json}\n- {config_name: en, data_files: b.json}\n---\n"
+        )
+        repository.commit({"README.md": header, "a.json": ALPACA, "b.json": ALPACA})
+        message = unread(f"hf://{name}")
+        assert "zh" in message
+        assert f"name the files of one: hf://{name}#GLOB" in message
+        assert read(f"hf://{name}#b.json")[1] == 40
+
+    def test_a_model_is_no_data_set(self, hub, name) -> None:
+        hub.repository(name).commit({"config.json": b"{}"})
+        assert "no such dataset repository" in unread(f"hf://{name}")
