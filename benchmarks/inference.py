@@ -11,9 +11,9 @@ from transformers import Trainer, TrainingArguments
 from benchmarks.models import Side, soft_prompt_model
 from benchmarks.rows import pick
 from benchmarks.training import padding_collator
+from stages.engine.batches import row_lengths
 from stages.engine.model import SharedPrefixModel
-from stages.scoring.batches import row_lengths
-from stages.scoring.losses import row_losses
+from stages.engine.row_losses import row_losses
 from stages.tokens import IGNORED
 
 

@@ -14,8 +14,8 @@ from datasets import Dataset
 from dvclive import Live
 from transformers import AutoTokenizer
 
+from stages.engine.row_losses import row_losses
 from stages.params import Params, load_params
-from stages.scoring.losses import row_losses
 from stages.tuning.base import load_base_model
 from stages.tuning.initialise import new_soft_prompt
 from stages.tuning.training import make_trainer

@@ -40,7 +40,7 @@ def pick(path: str, count: int, length: int | None = None) -> Any:
     """
     from datasets import Dataset
 
-    from stages.scoring.batches import row_lengths
+    from stages.engine.batches import row_lengths
 
     rows = Dataset.from_file(path).select_columns(["input_ids", "labels"])
     lengths = row_lengths(rows)

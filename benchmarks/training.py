@@ -24,7 +24,7 @@ from benchmarks import memory
 from benchmarks.models import Side, soft_prompt_model
 from benchmarks.rows import pick
 from benchmarks.work import useful_work
-from stages.scoring.batches import collate, row_lengths
+from stages.engine.batches import collate, row_lengths
 from stages.tuning.order import LikeLengthSampler
 from stages.tuning.training import PromptTrainer
 from stages.workspace.paths import BASE_MODEL

@@ -11,9 +11,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from stages.engine.batches import collate
 from stages.engine.losses import LOGITS_AT_ONCE
 from stages.engine.prefix import Rows
-from stages.scoring.batches import collate
 from stages.tokens import IGNORED
 
 SECONDS = 0.15  # for each product of each shape

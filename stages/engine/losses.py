@@ -90,7 +90,7 @@ def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tens
 
 
 def losses_of_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """As `token_losses`, from a forward that made all logits.
+    """As `row_losses_behind`, from a forward that made all logits.
 
     Args:
         logits: (rows, ahead + length, vocabulary): `ahead` positions stand before the first token.

@@ -159,9 +159,3 @@ def row_losses_behind(model: PreTrainedModel, prefix: Prefix, rows: Rows) -> tup
         states = torch.cat([states, prefix.last.expand(len(first), -1)])
         row, wanted = torch.cat([row, first]), torch.cat([wanted, labels[first, 0]])
     return label_losses(model, states, wanted), row
-
-
-def token_losses(model: PreTrainedModel, rows: Rows, *, share_preamble: bool = True) -> tuple[Tensor, Tensor]:
-    """Losses of all labels of a batch in `model` itself; see `row_losses_behind`."""
-    length = rows.preamble_length() if share_preamble else 0
-    return row_losses_behind(model, run_prefix(model, None, rows.input_ids[0, :length]), rows)

@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from stages.engine.batches import collate, row_lengths
 from stages.engine.model import SharedPrefixModel
+from stages.engine.row_losses import row_losses
 from stages.params import Params
-from stages.scoring.batches import collate, row_lengths
-from stages.scoring.losses import row_losses
 from stages.tuning.callbacks import InterruptCallback, ReportCallback
 from stages.tuning.methods import learning_rate
 from stages.tuning.order import LikeLengthSampler

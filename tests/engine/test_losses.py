@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from stages.engine import losses
 from stages.engine.losses import head_logits, label_losses, losses_of_logits
-from stages.engine.prefix import Rows, token_losses
+from stages.engine.prefix import Rows, row_losses_behind, run_prefix
 from tests.engine.architectures import ARCHITECTURES, METHODS, VIRTUAL_TOKENS, VOCABULARY, make_base, make_pair
 from tests.engine.batches import BATCHES, alone, assert_equal_gradients, gradients, padded
 
@@ -185,7 +185,8 @@ def test_losses_of_full_logits_are_those_of_rows_alone(method: str) -> None:
 def test_a_model_without_a_prompt_is_measured_too(architecture: str, name: str, share_preamble: bool) -> None:
     model = make_base(architecture)
     rows = Rows.of(**padded(BATCHES[name], "left"))
-    found, of_row = token_losses(model, rows, share_preamble=share_preamble)
+    preamble = rows.input_ids[0, : rows.preamble_length() if share_preamble else 0]
+    found, of_row = row_losses_behind(model, run_prefix(model, None, preamble), rows)
     for at, (ids, labels) in enumerate(BATCHES[name]):
         logits = model(input_ids=torch.tensor([ids])).logits[0].double()
         right = cross_entropy(
