@@ -40,8 +40,8 @@ class Layout:
         question, answer = record[self.instruction or ""], record[self.output or ""]
         if isinstance(question, list) and isinstance(answer, list):  # TRL's conversational prompt and completion
             return {"messages": conversation(place, [*question, *answer]), "input": "", "source": source}
-        instruction, output = _text(place, record, self.instruction), _text(place, record, self.output)
-        return make_row(instruction, _text(place, record, self.input), output, source=source)
+        instruction, output = cell_text(place, record, self.instruction), cell_text(place, record, self.output)
+        return make_row(instruction, cell_text(place, record, self.input), output, source=source)
 
 
 LAYOUTS = {
@@ -101,7 +101,12 @@ def _candidates(format: str, named: dict[str, str]) -> list[Layout]:
     return list(dict.fromkeys(replace(layout, **named) for layout in pairs))
 
 
-def _text(place: str, record: dict[str, Any], name: str | None) -> str:
+def cell_text(place: str, record: dict[str, Any], name: str | None) -> str:
+    """The text in the cell `name`; of a missing cell, and without a name, the empty text.
+
+    Raises:
+        InputError: if something else is in it; begins with `place`.
+    """
     value = record.get(name) if name is not None else None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""  # a missing cell; prepare counts and drops the row if it needs one

@@ -19,6 +19,7 @@ from stages.workspace.outputs import sha256_of
 
 if TYPE_CHECKING:  # a stage depends on its own section's schema only
     from stages.params.data import Data
+    from stages.params.general import General
     from stages.params.model import Model
 
 SCHEMES: dict[str, Callable[[Request], Files]] = {
@@ -47,7 +48,7 @@ class Fetched:
 
 
 @contextlib.contextmanager
-def fetched(params: "Model | Data", section: str, select: Select) -> Iterator[Fetched]:
+def fetched(params: "Model | Data | General", section: str, select: Select) -> Iterator[Fetched]:
     """Yield the files that `params.source` names.
 
     What comes from the network lies in a temporary folder, gone afterwards, or in its hub's own cache; local files are
@@ -55,13 +56,13 @@ def fetched(params: "Model | Data", section: str, select: Select) -> Iterator[Fe
 
     Args:
         params: the section of params.yaml.
-        section: its name: "model" or "data".
+        section: its name: "model", "data" or "general".
         select: keeps the files that are needed, or raises InputError.
 
     Raises:
         InputError: if the source can't be had, or its bytes are not the expected ones.
     """
-    source = params.source
+    source = params.source or ""  # `general` may have none; its stage doesn't ask then
     scheme, separator, reference = source.partition("://")
     if separator and scheme not in SCHEMES:
         allowed = ", ".join(f"{known}://" for known in SCHEMES)

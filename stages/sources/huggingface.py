@@ -19,7 +19,6 @@ from stages.workspace.errors import InputError
 from stages.workspace.guard import disk_is_full
 from stages.workspace.outputs import sha256_of
 
-KINDS = {"model": "model", "data": "dataset"}
 PATIENCE = (1, 2, 4, 8, 16)  # seconds between tries where the hub is busy; it may ask for others
 LONGEST_WAIT = 60
 BUSY = (429, 500, 502, 503, 504)
@@ -37,7 +36,7 @@ def fetch(request: Request) -> Files:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     name, member = parse(request)
-    kind = KINDS[request.section]
+    kind = request.kind
     with _explained(request, name):
         try:
             info: Any = _patiently(
@@ -54,7 +53,7 @@ def fetch(request: Request) -> Files:
         }
         check_space(Path(constants.HF_HUB_CACHE), missing, request)
         # A model's configuration comes first: gigabytes of weights are no way to learn that it is of the wrong kind.
-        small = [file for file in chosen if file.endswith(".json")] if request.section == "model" else []
+        small = [file for file in chosen if file.endswith(".json")] if request.kind == "model" else []
         for part in filter(None, (small, chosen)):
             # By its own name, so that the cache knows what the branch was.
             exactly = [glob.escape(file) for file in part]
@@ -75,7 +74,7 @@ def _cached(request: Request, name: str, member: str | None, why: Exception) -> 
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    kind = KINDS[request.section]
+    kind = request.kind
     try:
         folder = Path(
             snapshot_download(
@@ -135,7 +134,7 @@ def _explained(request: Request, name: str) -> Iterator[None]:
         RevisionNotFoundError,
     )
 
-    page = f"{constants.ENDPOINT}/{'datasets/' if request.section == 'data' else ''}{name}"
+    page = f"{constants.ENDPOINT}/{'datasets/' if request.kind == 'dataset' else ''}{name}"
     try:
         yield
     except GatedRepoError:
@@ -144,7 +143,7 @@ def _explained(request: Request, name: str) -> Iterator[None]:
         ) from None
     except RepositoryNotFoundError:
         raise InputError(
-            f"no such {KINDS[request.section]} repository at {constants.ENDPOINT}, or a private one: check the name; "
+            f"no such {request.kind} repository at {constants.ENDPOINT}, or a private one: check the name; "
             "for a private one, log in (hf auth login) or set HF_TOKEN"
         ) from None
     except RevisionNotFoundError:

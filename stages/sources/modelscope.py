@@ -15,7 +15,6 @@ from stages.sources.request import Files, Request
 from stages.workspace.errors import InputError
 
 INSTALL = "pip install modelscope-hub==0.5.1"
-KINDS = {"model": "model", "data": "dataset"}
 DEFAULT_BRANCH = "master"
 
 
@@ -31,7 +30,7 @@ def fetch(request: Request) -> Files:
     except ImportError:
         raise InputError(f"ms:// needs one more package: {INSTALL}") from None
     name, member = parse(request)
-    kind, revision = KINDS[request.section], request.revision or DEFAULT_BRANCH
+    kind, revision = request.kind, request.revision or DEFAULT_BRANCH
     config = HubConfig()
     api = HubApi(config)
     with _explained(request, name, str(config.endpoint)):
@@ -42,7 +41,7 @@ def fetch(request: Request) -> Files:
         here = _cached_files(api, name, kind, revision)
         missing = {file: listed[file].size for file in chosen if here.get(file) != listed[file].size}
         check_space(config.cache_dir, missing, request)
-        small = [file for file in chosen if file.endswith(".json")] if request.section == "model" else []
+        small = [file for file in chosen if file.endswith(".json")] if request.kind == "model" else []
         for part in filter(None, (small, chosen)):
             folder = Path(api.download_repo(name, kind, revision=revision, allow_patterns=part))
             check_configuration(request, folder, chosen)
@@ -73,7 +72,7 @@ def _explained(request: Request, name: str, place: str) -> Iterator[None]:
         yield
     except errors.NotExistError:
         raise InputError(
-            f"no such {KINDS[request.section]} repository at {place}, or no revision "
+            f"no such {request.kind} repository at {place}, or no revision "
             f"{request.revision or DEFAULT_BRANCH!r} of it; for a private one, set MODELSCOPE_API_TOKEN"
         ) from None
     except (errors.AuthenticationError, errors.PermissionDeniedError):

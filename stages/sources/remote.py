@@ -23,7 +23,7 @@ def fetch(request: Request) -> Files:
     Raises:
         InputError: if there is no such object, access is refused, the host can't be reached, or there is no room.
     """
-    if request.section != "data":
+    if request.kind == "model":
         raise InputError(f"{request.scheme}:// is for data; a model comes from a hub, a package or a path")
     import fsspec
     from fsspec.callbacks import TqdmCallback

@@ -18,6 +18,7 @@ from stages.workspace.paths import BASE_MODEL
 # What `datasets` reads by itself, compressed or not, and the header that says which file is which split.
 TABLES = ("*.json", "*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow")
 DATA_FILES = (*TABLES, *(f"{table}.{packed}" for table in TABLES for packed in ("gz", "bz2", "xz", "zst")))
+TEXTS = ("*.txt",)
 HEADER = "README.md"
 REFERENCE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:#(?P<member>.+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -42,8 +43,8 @@ def patterns(request: Request, member: str | None) -> dict[str, Any]:
     """Globs of the files that are needed and of those that are not, as the hubs' clients take them."""
     if member is not None:
         return {"allow_patterns": [member]}
-    if request.section == "data":
-        return {"allow_patterns": [*DATA_FILES, HEADER]}
+    if request.kind == "dataset":
+        return {"allow_patterns": [*DATA_FILES, *(TEXTS if request.section == "general" else ()), HEADER]}
     return {"allow_patterns": list(FILES), "ignore_patterns": ["*/*"]}  # folders hold the weights in other forms
 
 
@@ -54,7 +55,7 @@ def needed(request: Request, member: str | None, names: Iterable[str]) -> list[s
         InputError: if they make no model, or no data set.
     """
     names = sorted(names)
-    if request.section == "model" and member is None:
+    if request.kind == "model" and member is None:
         return [str(path) for path in request.select([Path(name) for name in names if "/" not in name])]
     wanted = patterns(request, member)["allow_patterns"]
     chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]
@@ -65,7 +66,7 @@ def needed(request: Request, member: str | None, names: Iterable[str]) -> list[s
         raise InputError(
             f"no {f'file {member}' if member else f'data file{scripts}'} in the repository; it holds {shown}"
         )
-    if request.section == "model":
+    if request.kind == "model":
         request.select([Path(name) for name in chosen])
     return chosen
 
@@ -76,7 +77,7 @@ def check_configuration(request: Request, folder: Path, chosen: list[str]) -> No
     Raises:
         InputError: if it is no causal language model, wants code of its own, or lacks one of its shards.
     """
-    if request.section == "model" and (folder / "config.json").exists():
+    if request.kind == "model" and (folder / "config.json").exists():
         request.select([folder / name for name in chosen])
         check_configuration_files(folder)
 
@@ -89,7 +90,7 @@ def check_space(cache: Path, sizes: Mapping[str, int], request: Request) -> None
     """
     download = sum(sizes.values())
     places = [(cache, download)]
-    if request.section == "model":
+    if request.kind == "model":
         places.append((BASE_MODEL, download))
     wanted: dict[int, int] = {}
     disks: dict[int, Path] = {}

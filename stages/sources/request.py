@@ -12,7 +12,7 @@ class Request:
     """A source that is to be fetched.
 
     Attributes:
-        section: "model" or "data", as in params.yaml.
+        section: "model", "data" or "general", as in params.yaml.
         scheme: what stands before "://".
         reference: what stands behind it.
         revision: commit, tag or branch; None for the default branch.
@@ -26,6 +26,11 @@ class Request:
     revision: str | None
     select: Select
     folder: Path
+
+    @property
+    def kind(self) -> str:
+        """What hubs call such a repository."""
+        return "model" if self.section == "model" else "dataset"
 
     @property
     def source(self) -> str:

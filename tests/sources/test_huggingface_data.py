@@ -8,6 +8,8 @@ import pytest
 
 from stages.formats import select_data_files
 from stages.formats.repository import read_repository
+from stages.formats.texts import read_texts, select_text_files
+from stages.params.general import General
 from stages.sources import fetched
 from stages.workspace.errors import InputError
 from tests.toy import data_params
@@ -100,3 +102,15 @@ class TestData:
     def test_a_model_is_no_data_set(self, hub, name) -> None:
         hub.repository(name).commit({"config.json": b"{}"})
         assert "no such dataset repository" in unread(f"hf://{name}")
+
+
+def test_general_text_of_a_repository(hub, name) -> None:
+    stream = io.BytesIO()
+    pd.DataFrame({"text": ["一段话。", "another text"]}).to_parquet(stream)
+    files = {"README.md": b"# no text", "train.parquet": stream.getvalue(), "notes.txt": b"a\n\nb", "a.png": b"x"}
+    hub.repository(name, "datasets").commit(files)
+    general = General(source=f"hf://{name}", revision=None, sha256=None, column="text", blocks=1, block_tokens=2)
+    with fetched(general, "general", select_text_files) as found:
+        texts = [text for path in select_text_files(found.files) for text in read_texts(path, "text")]
+    assert texts == ["a", "b", "一段话。", "another text"]
+    assert "a.png" not in hub.downloads()

@@ -1,0 +1,37 @@
+"""Fetch general text to data/general/: `python -m stages.fetch_general`, or `dvc repro fetch_general`."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.formats.texts import read_texts, select_text_files
+from stages.params import Params
+from stages.sources import fetched
+from stages.workspace.errors import InputError
+from stages.workspace.guard import run_stage
+from stages.workspace.outputs import output_folder, write_json
+from stages.workspace.paths import GENERAL
+
+
+def main(params: Params) -> None:
+    """Write the texts, in the order of the source, to data/general/texts.parquet; none where there is no source."""
+    general = params.general
+    texts: list[str] = []
+    record: dict[str, str | None] = {"source": None}
+    if general.source is not None:
+        with fetched(general, "general", select_text_files) as found:
+            record = found.record
+            try:
+                files = select_text_files(found.files)  # a hub's repository has others beside them
+                texts = [text for path in files for text in read_texts(path, general.column)]
+            except InputError as error:
+                raise InputError(f"general.source: {general.source!r}: {error}") from error
+        if not texts:
+            raise InputError(f"general.source: {general.source!r}: there is no text in it")
+    with output_folder(GENERAL) as folder:
+        pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), folder / "texts.parquet")
+        write_json(folder / "source.json", {**record, "texts": len(texts)})
+    print(f"fetch_general: {general.source or 'no source'}: {len(texts):,} texts in {GENERAL}/texts.parquet")
+
+
+if __name__ == "__main__":
+    run_stage(main, network=True)
