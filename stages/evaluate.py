@@ -1,54 +1,59 @@
 """Score bare model, hard and tuned prompt on the test split: `python -m stages.evaluate`, or `dvc repro evaluate`."""
 
-import pandas as pd
-
 from stages.params import Params
-from stages.workspace.errors import InputError
 from stages.workspace.guard import run_stage
 from stages.workspace.outputs import output_file, verified, write_json
-from stages.workspace.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
+from stages.workspace.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RESULTS, TOKENIZED
 from stages.workspace.progress import quiet_libraries
 
 
 def main(params: Params) -> None:
-    """Write results/metrics.json and, row by row, results/losses.parquet."""
-    base, tokenized = verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
-    adapter = verified(ADAPTER, "train")
-    from datasets import Dataset
-    from peft import PeftConfig
-    from transformers import AutoTokenizer
+    """Write metrics.json and headline.json, predictions.parquet and .jsonl (row by row), and virtual_tokens.json."""
+    base, adapter = verified(BASE_MODEL, "fetch_model"), verified(ADAPTER, "train")
+    tokenized, prepared = verified(TOKENIZED, "tokenize"), verified(PREPARED, "prepare")
+    general = verified(GENERAL, "fetch_general")
+    import pandas as pd
 
-    from stages.engine.model import SharedPrefixModel
-    from stages.scoring.batches import row_lengths
-    from stages.scoring.losses import row_losses, with_hard_prompt
+    from stages.answers.predictions import predictions, score_answers, split_rows
+    from stages.answers.sample import sampled_rows
+    from stages.scoring.forgetting import forgetting, text_blocks
+    from stages.scoring.headline import short_headline
     from stages.scoring.metrics import metrics
-    from stages.tuning.base import check_context, load_base_model
+    from stages.scoring.rivals import Rivals
+    from stages.scoring.slices import slices
+    from stages.scoring.virtual_tokens import describe_virtual_tokens
 
     quiet_libraries()
-    test = Dataset.from_file(str(tokenized / "test.arrow"))
-    rows = list(test.select_columns(["input_ids", "labels"]))
-    model = load_base_model(base, params)
-    text = params.evaluate.hard_prompt
-    hard_prompt = AutoTokenizer.from_pretrained(base)(text, add_special_tokens=False)["input_ids"]
-    if not hard_prompt:
-        raise InputError(f"evaluate.hard_prompt: {text!r} has no token in this model's vocabulary")
-    virtual = PeftConfig.from_pretrained(str(adapter)).num_virtual_tokens
-    longest = int(row_lengths(test).max())
-    check_context(model, len(hard_prompt), longest, "evaluate.hard_prompt: a text")
-    check_context(model, virtual, longest, "train.num_virtual_tokens: a soft prompt")
+    settings = params.evaluate
+    rows = split_rows(tokenized / "test.arrow", prepared / "test.parquet")
+    sample = rows.loc[sampled_rows(rows["example_id"].tolist(), settings.rows, settings.rows_seed)]
+    rivals = Rivals.load(base, adapter, params)
+    texts = pd.read_parquet(general / "texts.parquet")["text"].tolist()
+    blocks = text_blocks(texts, rivals.tokenizer, params.general) if texts else None
+    # What can't be scored is refused before anything is.
+    longest = max(rows["input_ids"].map(len).max(), 0 if blocks is None else params.general.block_tokens)
+    rivals.check_context(longest, sample["question_tokens"].max(), settings.generate.max_new_tokens)
 
-    size = params.evaluate.batch_size
-    losses = pd.DataFrame({"example_id": test["example_id"], "question_id": test["question_id"]})
-    losses["bare"], losses["tokens"] = row_losses(model, rows, size, "bare model")
-    losses["hard"], _ = row_losses(model, with_hard_prompt(rows, hard_prompt), size, "hard prompt")
-    # Last: the bare model is then beyond doubt untouched.
-    losses["tuned"], _ = row_losses(SharedPrefixModel.from_pretrained(model, str(adapter)), rows, size, "tuned prompt")
+    losses = rivals.losses(rows, settings.batch_size, "test rows")
+    questions = [ids[:length] for ids, length in zip(sample["input_ids"], sample["question_tokens"], strict=True)]
+    scored, scores = score_answers(rivals.answers(questions, params), sample, rivals.tokenizer)
+    of_rows = losses.join(rows[["question_id", "question_tokens", "source"]])
+    result = {
+        **metrics(of_rows),
+        "general": None if blocks is None else forgetting(rivals, blocks, settings.batch_size),
+        "answers": scores,
+        "slices": slices(of_rows),
+    }
 
-    result = metrics(losses)
-    with output_file(RESULTS / "losses.parquet") as path:
-        losses.to_parquet(path, index=False)
+    table = predictions(rows, losses, scored)
+    with output_file(RESULTS / "predictions.parquet") as path:
+        table.to_parquet(path, index=False)
+    with output_file(RESULTS / "predictions.jsonl") as path:
+        table.to_json(path, orient="records", lines=True, force_ascii=False)
+    write_json(RESULTS / "virtual_tokens.json", describe_virtual_tokens(rivals.model, rivals.tokenizer))
+    write_json(RESULTS / "headline.json", short_headline(result))
     write_json(RESULTS / "metrics.json", result)
-    print(f"evaluate: {result['rows']} test rows: the tuned prompt {result['verdict']}")
+    print(f"evaluate: {len(rows)} test rows, {len(sample)} of them answered: the tuned prompt {result['verdict']}")
 
 
 if __name__ == "__main__":

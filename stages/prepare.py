@@ -35,11 +35,16 @@ def main(params: Params) -> None:
             # Without pandas' own metadata, which holds its version.
             pq.write_table(table.replace_schema_metadata(None), folder / f"{split}.parquet")
     counts = {split: len(part) for split, part in kept.items()}
+    # Lists, which DVC shows no columns for: its table of metrics has to fit a terminal.
     report = {
         "rows_in": len(raw),
-        "dropped": dropped,
-        "kept": counts,
-        "questions": {split: part["question_id"].nunique() for split, part in kept.items()},
+        "dropped": sum(dropped.values()),
+        "kept": len(rows),
+        "reasons": [{"reason": reason, "rows": count} for reason, count in dropped.items()],
+        "splits": [
+            {"split": split, "rows": len(part), "questions": part["question_id"].nunique()}
+            for split, part in kept.items()
+        ],
     }
     write_json(RESULTS / "prepare.json", report)
     print(f"prepare: {len(raw):,} rows in; dropped {_counts(dropped)}; kept {_counts(counts)}")

@@ -20,9 +20,9 @@ BATCH = 1000  # rows of one task and of one Arrow batch: fixed, so that the byte
 
 
 def main(params: Params) -> None:
-    """Write train, validation and test.arrow (streams that `datasets` maps) and the token statistics."""
+    """Write train, validation and test.arrow (streams that `datasets` maps), template.json and the token statistics."""
     base, prepared = verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare")
-    report = {}
+    report: dict[str, dict] = {}
     with encoder(base, params.tokenize) as encode, output_folder(TOKENIZED) as folder:
         for split in SPLITS:
             with pq.ParquetFile(prepared / f"{split}.parquet") as file:
@@ -35,7 +35,12 @@ def main(params: Params) -> None:
                     f"tokenize.max_length: {params.tokenize.max_length} is too small for every question of "
                     f"{split}.parquet: the shortest takes {shortest} tokens, and an answer at least one more"
                 )
-    write_json(RESULTS / "tokenize.json", report)
+        # It goes on with the adapter, which is of no use without it.
+        settings = params.tokenize.model_dump(include={"template", "system"})
+        write_json(folder / "template.json", settings)
+    totals = {name: sum(counts[name] for counts in report.values()) for name in ("cut", "dropped")}
+    splits = [{"split": split, **counts} for split, counts in report.items()]
+    write_json(RESULTS / "tokenize.json", {**totals, "splits": splits})
     for split, counts in report.items():
         print(
             f"tokenize: {split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['cut']:,} answers cut, "
@@ -60,7 +65,8 @@ def _write(path: Path, batches: Iterator[EncodedBatch], bar: tqdm) -> dict:
         "rows": len(length),
         "tokens": int(length.sum()),
         "label_tokens": label_tokens,
-        "length": {**{f"p{p}": value for p, value in percentiles.items()}, "max": int(length.max(initial=0))},
+        **{f"p{p}": value for p, value in percentiles.items()},
+        "max": int(length.max(initial=0)),
         "cut": cut,
         "dropped": len(dropped),
         **({"shortest_dropped": min(dropped)} if dropped else {}),

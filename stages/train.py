@@ -14,10 +14,11 @@ def main(params: Params) -> None:
     from dvclive import Live
     from transformers import AutoTokenizer
 
-    from stages.scoring.batches import row_lengths
+    from stages.engine.batches import row_lengths
     from stages.tuning.base import check_context, load_base_model
     from stages.tuning.card import model_card
     from stages.tuning.initialise import new_soft_prompt
+    from stages.tuning.origin import write_origin
     from stages.tuning.resume import checkpoint_folder, key_of_the_run
     from stages.tuning.training import make_trainer
 
@@ -40,10 +41,12 @@ def main(params: Params) -> None:
         trainer = make_trainer(model, rows, params, checkpoints, live)
         step, loss = trainer.train_or_resume()
         padding = trainer.padding_share()
-        live.summary |= {"best": {"step": step, "validation_loss": loss}, "padding_share": padding}
+        # The best prompt's, in place of the last step's; no more, since DVC's table of metrics has to fit a terminal.
+        live.step, live.summary = step, {"validation": loss}
         live.make_summary()
         model.save_pretrained(str(folder))
         (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
+        write_origin(folder, base, tokenized)
     print(
         f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}; "
         f"{padding:.1%} of the batches' positions are padding"

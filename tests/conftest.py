@@ -11,7 +11,7 @@ import pytest
 
 from stages.workspace.guard import run_stage
 from tests.hub import Hub
-from tests.toy import TOY, make_model, write_params, write_rows
+from tests.toy import TOY, make_model, write_general, write_params, write_rows
 
 # `huggingface_hub` reads these when it is first imported. No test can reach another hub, or a user's cache.
 HUB, CACHE = Hub(), tempfile.TemporaryDirectory(prefix="hub-cache-")
@@ -19,7 +19,7 @@ os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": CACHE.name}
 for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(name, None)
 
-STAGES = ("fetch_model", "fetch_data", "prepare", "tokenize", "train", "evaluate")
+STAGES = ("fetch_model", "fetch_data", "fetch_general", "prepare", "tokenize", "train", "evaluate")
 Run = Callable[..., None]
 Refusal = Callable[..., str]
 
@@ -43,6 +43,7 @@ def project(tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A folder with the toy's model, rows and params, made the current one."""
     shutil.copytree(toy_model, tmp_path / "toy/model")
     write_rows(tmp_path)
+    write_general(tmp_path)
     write_params(tmp_path, **TOY)
     monkeypatch.chdir(tmp_path)
     # The guard sets these for its own process, which here is pytest.
@@ -87,6 +88,7 @@ def finished(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     shutil.copytree(toy_model, folder / "toy/model")
     write_rows(folder)
+    write_general(folder)
     write_params(folder, **TOY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -88,13 +88,48 @@ def test_a_loss_that_is_no_number_leaves_no_curves(refusal: Refusal, run: Run) -
 
 def test_a_soft_prompt_beyond_the_context_of_the_test_rows(refusal: Refusal, run: Run) -> None:
     """The adapter was tuned with shorter rows than the ones that it is scored on."""
-    run("fetch_model", "fetch_data", "prepare", "tokenize")
-    run("train")
+    run(*BEFORE_EVALUATE)
     long = [{**row, "output": row["output"] * 60} for row in toy_rows()]
     write_rows(Path(), long)
     write_params(Path(), **{"tokenize.max_length": 510})
     run("fetch_data", "prepare", "tokenize")
     assert "train.num_virtual_tokens: a soft prompt of 4 tokens" in refusal("evaluate", **{"evaluate.hard_prompt": "a"})
+
+
+BEFORE_EVALUATE = ("fetch_model", "fetch_data", "fetch_general", "prepare", "tokenize", "train")
+
+
+def test_what_evaluate_can_not_score(refusal: Refusal, run: Run) -> None:
+    """Each with one line, before anything is scored."""
+    run(*BEFORE_EVALUATE)
+    message = refusal("evaluate", **{"evaluate.rows": 1000})
+    assert "evaluate.rows: 1000 is more than the" in message
+    assert "or null for all" in message
+    message = refusal("evaluate", **{"evaluate.rows": 2, "general.blocks": 1000})
+    assert "general.blocks: 1000 is more than the" in message
+    message = refusal("evaluate", **{"general.blocks": 2, "evaluate.generate.max_new_tokens": 500})
+    assert "evaluate.generate.max_new_tokens: an answer of 500 tokens after" in message
+    assert "the model's context is 512 tokens" in message
+
+
+def test_an_adapter_of_another_model(refusal: Refusal, run: Run, project: Path) -> None:
+    run(*BEFORE_EVALUATE)
+    make_model(project / "toy/model", hidden_size=48)
+    run("fetch_model")
+    message = refusal("evaluate")
+    assert "models/adapter was tuned on another model: on toy/model with the hash" in message
+    assert "dvc repro train" in message
+
+
+def test_general_text(refusal: Refusal, run: Run, project: Path) -> None:
+    assert "no column 'text' (general.column); the columns are instruction, input, output" in refusal(
+        "fetch_general", **{"general.source": "toy/rows.json"}
+    )
+    (project / "toy/rows.yml").write_text("a: b", encoding="utf-8")
+    message = refusal("fetch_general", **{"general.source": "toy/rows.yml"})
+    assert "found .yml; allowed extensions: .txt, .csv" in message
+    (project / "toy/empty.txt").write_text("\n\n  \n", encoding="utf-8")
+    assert "there is no text in it" in refusal("fetch_general", **{"general.source": "toy/empty.txt"})
 
 
 def test_a_file_that_is_no_gguf(refusal: Refusal) -> None:
@@ -182,5 +217,5 @@ def test_a_damaged_artefact_is_not_used(refusal: Refusal, run: Run) -> None:
 
 
 def test_a_hard_prompt_beyond_the_context(refusal: Refusal, run: Run) -> None:
-    run("fetch_model", "fetch_data", "prepare", "tokenize", "train")
+    run(*BEFORE_EVALUATE)
     assert "evaluate.hard_prompt: a text of" in refusal("evaluate", **{"evaluate.hard_prompt": "fog " * 500})

@@ -20,6 +20,7 @@ from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from stages.params import load_params
 from stages.workspace.outputs import sha256_of
 from tests.conftest import STAGES, Run
 from tests.gguf_file import write_gguf
@@ -36,19 +37,31 @@ OUTPUTS = {
         "tokenizer.json",
         "tokenizer_config.json",
     },
-    "models/adapter": {"README.md", "SHA256SUMS", "adapter_config.json", "adapter_model.safetensors"},
+    "models/adapter": {
+        "README.md",
+        "SHA256SUMS",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "origin.json",
+    },
+    "data/general": {"SHA256SUMS", "source.json", "texts.parquet"},
     "data/raw": {"SHA256SUMS", "rows.parquet", "source.json"},
     "data/prepared": {"SHA256SUMS", "test.parquet", "train.parquet", "validation.parquet"},
-    "data/tokenized": {"SHA256SUMS", "test.arrow", "train.arrow", "validation.arrow"},
+    "data/tokenized": {"SHA256SUMS", "template.json", "test.arrow", "train.arrow", "validation.arrow"},
     "results": {
-        "losses.parquet",
+        "headline.json",
         "metrics.json",
+        "predictions.jsonl",
+        "predictions.parquet",
         "prepare.json",
+        "report.html",
+        "report.md",
         "tokenize.json",
         "train/metrics.json",
         "train/plots/metrics/learning_rate.tsv",
         "train/plots/metrics/train/loss.tsv",
         "train/plots/metrics/validation/loss.tsv",
+        "virtual_tokens.json",
     },
 }
 
@@ -114,7 +127,9 @@ def test_no_question_stands_in_two_splits_and_adding_rows_moves_none(finished: P
     assert len(after) == len(before) + 40
     report = json.loads(Path("results/prepare.json").read_text(encoding="utf-8"))
     assert report["rows_in"] == 136
-    assert sum(report["dropped"].values()) + sum(report["kept"].values()) == 136
+    assert report["dropped"] + report["kept"] == 136
+    assert sum(reason["rows"] for reason in report["reasons"]) == report["dropped"]
+    assert sum(split["rows"] for split in report["splits"]) == report["kept"]
 
 
 def test_arrow_is_a_stream_that_datasets_maps_without_copying(finished: Path) -> None:
@@ -122,7 +137,8 @@ def test_arrow_is_a_stream_that_datasets_maps_without_copying(finished: Path) ->
     rows = Dataset.from_file(str(finished / "data/tokenized/train.arrow"))
     assert pa.total_allocated_bytes() - before < 1000
     assert rows.features["input_ids"].feature.dtype == rows.features["labels"].feature.dtype == "int32"
-    counts = json.loads((finished / "results/tokenize.json").read_text(encoding="utf-8"))["train"]
+    report = json.loads((finished / "results/tokenize.json").read_text(encoding="utf-8"))
+    (counts,) = (split for split in report["splits"] if split["split"] == "train")
     assert counts["rows"] == len(rows)
     assert counts["tokens"] == sum(len(row["input_ids"]) for row in rows)
     assert counts["label_tokens"] == sum(label >= 0 for row in rows for label in row["labels"])
@@ -168,15 +184,55 @@ def test_the_adapter_in_plain_peft_has_the_loss_that_metrics_say(
 
 def test_metrics_agree_with_the_losses_of_each_row(finished: Path) -> None:
     metrics = json.loads((finished / "results/metrics.json").read_text(encoding="utf-8"))
-    losses = pd.read_parquet(finished / "results/losses.parquet")
+    rows = pd.read_parquet(finished / "results/predictions.parquet")
     assert list(metrics)[:5] == ["bare", "hard", "tuned", "tuned_minus_bare", "tuned_minus_hard"]
     for rival in ("bare", "hard", "tuned"):
-        loss = losses[rival].sum() / losses["tokens"].sum()
+        loss = (rows[f"{rival}_loss"] * rows["tokens"]).sum() / rows["tokens"].sum()
         assert metrics[rival] == {"loss": pytest.approx(loss), "perplexity": pytest.approx(math.exp(loss))}
     assert metrics["tuned_minus_hard"]["mean"] == metrics["tuned"]["loss"] - metrics["hard"]["loss"]
-    test = Dataset.from_file(str(finished / "data/tokenized/test.arrow"))
-    assert losses["example_id"].tolist() == test["example_id"]
     assert metrics["verdict"] in ("helps", "no evidence", "harms")
+    shown = json.loads((finished / "results/headline.json").read_text(encoding="utf-8"))
+    assert shown["tuned"] == metrics["tuned"]["loss"]
+
+
+def test_predictions_have_every_row_and_the_sample_its_answers(finished: Path) -> None:
+    rows = pd.read_parquet(finished / "results/predictions.parquet")
+    test = Dataset.from_file(str(finished / "data/tokenized/test.arrow"))
+    prepared = pq.read_table(finished / "data/prepared/test.parquet").to_pylist()
+    assert rows["example_id"].tolist() == list(test["example_id"])
+    assert rows["question"].tolist() == [row["messages"][0]["content"] for row in prepared]
+    assert rows["reference"].tolist() == [row["messages"][1]["content"] for row in prepared]
+    assert (rows["gain_over_hard"] == rows["hard_loss"] - rows["tuned_loss"]).all()
+    answered = rows["tuned_answer"].notna()
+    assert answered.sum() == 5
+    for rival in ("bare", "hard", "tuned"):
+        assert (rows[f"{rival}_answer"].notna() == answered).all()
+        assert (rows.loc[answered, f"{rival}_answer_tokens"] <= 8).all()
+    lines = [json.loads(line) for line in (finished / "results/predictions.jsonl").read_text("utf-8").splitlines()]
+    assert [line["example_id"] for line in lines] == rows["example_id"].tolist()
+    assert list(lines[0]) == list(rows.columns)
+
+
+def test_answers_are_those_of_plain_peft(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question alone, with transformers' and PEFT's own generate; the hard prompt as text in the same place."""
+    monkeypatch.chdir(finished)
+    rows = pd.read_parquet("results/predictions.parquet")
+    tokenizer = AutoTokenizer.from_pretrained("models/base")
+    base = AutoModelForCausalLM.from_pretrained("models/base")
+    tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("models/base"), "models/adapter")
+    hard = tokenizer(load_params().evaluate.hard_prompt, add_special_tokens=False)["input_ids"]
+    test = Dataset.from_file("data/tokenized/test.arrow")
+    for number in rows.index[rows["tuned_answer"].notna()]:
+        ids = test[int(number)]["input_ids"][: rows["question_tokens"][number]]
+        for rival, model, given in (("bare", base, ids), ("hard", base, hard + ids), ("tuned", tuned, ids)):
+            output = model.generate(
+                input_ids=torch.tensor([given]),
+                attention_mask=torch.ones(1, len(given), dtype=torch.long),
+                do_sample=False,
+                max_new_tokens=8,
+            )
+            new = output[0, len(given) :] if output.shape[1] > len(given) else output[0]
+            assert tokenizer.decode(new, skip_special_tokens=True) == rows[f"{rival}_answer"][number]
 
 
 def test_curves_are_recorded_as_it_runs(finished: Path) -> None:
@@ -185,8 +241,9 @@ def test_curves_are_recorded_as_it_runs(finished: Path) -> None:
     assert pd.read_csv(plots / "learning_rate.tsv", sep="\t")["step"].tolist() == [1, 2, 3, 4]
     validation = pd.read_csv(plots / "validation/loss.tsv", sep="\t")
     assert validation["step"].tolist() == [0, 2, 4]
-    best = json.loads((finished / "results/train/metrics.json").read_text(encoding="utf-8"))["best"]
-    assert best["validation_loss"] == validation["loss"][1:].min()
+    best = json.loads((finished / "results/train/metrics.json").read_text(encoding="utf-8"))
+    assert best["validation"] == validation["loss"].min()
+    assert best["step"] == validation["step"][validation["loss"].idxmin()]
 
 
 def test_gguf_is_dequantised_once(run: Run, project: Path) -> None:

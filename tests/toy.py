@@ -22,6 +22,9 @@ TOY = {
     "model.source": "toy/model",
     "model.sha256": None,
     "data.source": "toy/rows.json",
+    "general.source": "toy/general.txt",
+    "general.blocks": 6,
+    "general.block_tokens": 16,
     "prepare.validation": 0.2,
     "prepare.test": 0.2,
     "tokenize.workers": 1,
@@ -31,6 +34,8 @@ TOY = {
     "train.batch_size": 8,
     "train.accumulation_steps": 1,
     "train.evaluate_every": 2,
+    "evaluate.rows": 5,
+    "evaluate.generate.max_new_tokens": 8,
 }
 
 
@@ -106,4 +111,13 @@ def write_rows(folder: Path, rows: list[dict[str, str]] | None = None) -> Path:
     path = folder / "toy/rows.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(toy_rows() if rows is None else rows, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def write_general(folder: Path) -> Path:
+    """Twelve paragraphs that are no answers as toy/general.txt in `folder`."""
+    path = folder / "toy/general.txt"
+    path.parent.mkdir(exist_ok=True)
+    paragraphs = [f"About {thing}. " + f"Once there was {thing} by the sea. " * 8 for thing in THINGS]
+    path.write_text("\n\n".join(paragraphs), encoding="utf-8")
     return path

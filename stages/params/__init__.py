@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from stages.params.data import Data
 from stages.params.evaluate import Evaluate
 from stages.params.faults import describe
+from stages.params.general import General
 from stages.params.model import Model
 from stages.params.prepare import Prepare
 from stages.params.section import Section
@@ -30,6 +31,7 @@ class Params(Section):
     device: Literal["cpu", "cuda", "auto"]
     model: Model
     data: Data
+    general: General
     prepare: Prepare
     tokenize: Tokenize
     train: Train

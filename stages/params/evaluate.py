@@ -1,8 +1,21 @@
-"""`evaluate` in params.yaml: the rival of the tuned prompt, and the batches in which all rivals are scored."""
+"""`evaluate` in params.yaml: the rival of the tuned prompt, and how all rivals are scored."""
 
-from pydantic import field_validator
+from typing import Annotated
+
+from pydantic import Field, field_validator
 
 from stages.params.section import Positive, Section
+
+
+class Generate(Section):
+    """How answers are generated; the names and meanings are those of transformers' `GenerationConfig`."""
+
+    max_new_tokens: Positive
+    do_sample: bool
+    temperature: Annotated[float, Field(gt=0, le=1e6)]
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    repetition_penalty: Annotated[float, Field(gt=0, le=1e6)]
 
 
 class Evaluate(Section):
@@ -10,6 +23,10 @@ class Evaluate(Section):
 
     hard_prompt: str
     batch_size: Positive
+    rows: Positive | None
+    rows_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    generate: Generate
+    require: bool
 
     @field_validator("hard_prompt")
     @classmethod

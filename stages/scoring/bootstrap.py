@@ -1,42 +1,84 @@
-"""Paired bootstrap of a difference in loss per token."""
+"""Paired bootstrap: how far a score, or a difference of two, would move with other questions."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 RESAMPLES = 10_000
 SEED = 0  # not `seed` of params.yaml: an interval must not move with the training
 
+Interval = dict[str, float]
 
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, tokens: np.ndarray, groups: np.ndarray
-) -> dict[str, float]:
-    """`first` minus `second` in nats per token over the same rows, with a percentile 95% interval.
 
-    Questions are resampled, not rows: the answers to one question are not independent. The statistic is a ratio of
-    sums, so that its mean is exactly the difference of the losses per token (Efron and Tibshirani 1993, chapter 13).
+def resampled_sums(statistics: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Sums of the columns of `statistics` over each resample of the groups, (RESAMPLES, columns).
+
+    Questions are resampled, not rows: the answers to one question are not independent. Every column is summed over the
+    same questions, so what is computed from several of them is paired (Efron and Tibshirani 1993, chapter 8).
 
     Args:
-        first, second: summed loss of each row, in nats, shape (rows,).
-        tokens: label tokens of each row, shape (rows,).
-        groups: the question that each row belongs to, shape (rows,).
-
-    Returns:
-        mean, low and high.
+        statistics: what each row adds to each sum, (rows, columns).
+        groups: the question that each row belongs to, (rows,).
     """
     _, group = np.unique(groups, return_inverse=True)
     count = int(group.max()) + 1
-    difference = np.bincount(group, first - second, count)
-    size = np.bincount(group, tokens, count)
+    of_group = np.stack([np.bincount(group, column, count) for column in statistics.T], axis=1)
     generator = np.random.default_rng(SEED)
-    ratios = np.empty(RESAMPLES)
+    sums = np.empty((RESAMPLES, statistics.shape[1]))
     for sample in range(RESAMPLES):  # one at a time: memory stays that of one sample
-        drawn = generator.integers(count, size=count)
-        ratios[sample] = difference[drawn].sum() / size[drawn].sum()
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    mean = first.sum() / tokens.sum() - second.sum() / tokens.sum()
+        sums[sample] = of_group[generator.integers(count, size=count)].sum(axis=0)
+    return sums
+
+
+def interval(mean: float, resampled: np.ndarray) -> Interval:
+    """`mean`, with the percentile 95% interval of its resampled values."""
+    low, high = np.percentile(resampled, [2.5, 97.5])
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
-def verdict(tuned_minus_hard: dict[str, float]) -> str:
+def paired_differences(
+    first: np.ndarray, others: list[np.ndarray], tokens: np.ndarray, groups: np.ndarray
+) -> list[Interval]:
+    """`first` minus each of `others` in nats per token over the same rows, with a 95% interval each.
+
+    The statistic is a ratio of sums, so that its mean is exactly the difference of the losses per token.
+
+    Args:
+        first, others: summed loss of each row, in nats, shape (rows,).
+        tokens: label tokens of each row, shape (rows,).
+        groups: the question that each row belongs to, shape (rows,).
+    """
+    sums = resampled_sums(np.stack([*(first - other for other in others), tokens], axis=1), groups)
+    means = [first.sum() / tokens.sum() - other.sum() / tokens.sum() for other in others]
+    return [interval(mean, sums[:, column] / sums[:, -1]) for column, mean in enumerate(means)]
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray, tokens: np.ndarray, groups: np.ndarray) -> Interval:
+    """As `paired_differences`, of two."""
+    return paired_differences(first, [second], tokens, groups)[0]
+
+
+def score_intervals(
+    statistics: dict[str, np.ndarray], score: Callable[[np.ndarray], float], sums: dict[str, np.ndarray]
+) -> dict[str, Interval]:
+    """A score of each rival, and the differences of the tuned prompt's to the others', with 95% intervals.
+
+    Args:
+        statistics: rival -> what each row adds to the sums that `score` is computed from, (rows, columns).
+        score: from summed columns, (columns,), to the score.
+        sums: rival -> the resampled sums, (RESAMPLES, columns), over the same questions for every rival.
+    """
+    means = {rival: score(columns.sum(axis=0)) for rival, columns in statistics.items()}
+    resampled = {rival: np.array([score(row) for row in columns]) for rival, columns in sums.items()}
+    result = {rival: interval(means[rival], resampled[rival]) for rival in statistics}
+    for rival in statistics:
+        if rival != "tuned":
+            gap = means["tuned"] - means[rival]
+            result[f"tuned_minus_{rival}"] = interval(gap, resampled["tuned"] - resampled[rival])
+    return result
+
+
+def verdict(tuned_minus_hard: Interval) -> str:
     """ "helps", "no evidence" or "harms": on which side of zero the whole interval lies."""
     if tuned_minus_hard["high"] < 0:
         return "helps"

@@ -1,29 +1,33 @@
-"""From the losses of each row to results/metrics.json."""
+"""From the losses of each row to what results/metrics.json says of them."""
 
 import math
 from typing import Any
 
 import pandas as pd
 
-from stages.scoring.bootstrap import paired_difference, verdict
+from stages.scoring.bootstrap import paired_differences, verdict
 
 RIVALS = ("bare", "hard", "tuned")
 
 
-def metrics(losses: pd.DataFrame) -> dict[str, Any]:
-    """Loss (nats per label token) and perplexity of each rival, the paired differences, and the verdict.
+def loss_metrics(losses: pd.DataFrame) -> dict[str, Any]:
+    """Loss (nats per label token) and perplexity of each rival, and the paired differences.
 
     Args:
-        losses: a row per test row: `question_id`, `tokens`, and for each of `RIVALS` the summed loss in nats.
+        losses: a row per row: `question_id`, `tokens`, and for each of `RIVALS` the summed loss in nats.
     """
     tokens = losses["tokens"].to_numpy()
     result: dict[str, Any] = {}
     for rival in RIVALS:
         loss = float(losses[rival].sum() / tokens.sum())
         result[rival] = {"loss": loss, "perplexity": math.exp(loss)}
-    for rival in ("bare", "hard"):
-        result[f"tuned_minus_{rival}"] = paired_difference(
-            losses["tuned"].to_numpy(), losses[rival].to_numpy(), tokens, losses["question_id"].to_numpy()
-        )
-    result |= {"rows": len(losses), "questions": losses["question_id"].nunique(), "tokens": int(tokens.sum())}
+    others = [losses[rival].to_numpy() for rival in RIVALS[:-1]]
+    gaps = paired_differences(losses["tuned"].to_numpy(), others, tokens, losses["question_id"].to_numpy())
+    return result | {f"tuned_minus_{rival}": gap for rival, gap in zip(RIVALS[:-1], gaps, strict=True)}
+
+
+def metrics(losses: pd.DataFrame) -> dict[str, Any]:
+    """`loss_metrics` of the test rows, how many they are, and the verdict."""
+    result = loss_metrics(losses)
+    result |= {"rows": len(losses), "questions": losses["question_id"].nunique(), "tokens": int(losses["tokens"].sum())}
     return result | {"verdict": verdict(result["tuned_minus_hard"])}

@@ -73,6 +73,10 @@ class Template:
                 texts.append(self.text.format(instruction=content))
         return "".join(texts)
 
+    def prompt_ids(self, messages: list[Message], input: str = "") -> list[int]:
+        """`prompt` as token ids: what generation starts from."""
+        return self._tokens([self.prompt(messages, input)])[0]
+
     def encode(self, rows: list[dict], max_length: int) -> Iterator[Encoded | int]:
         """Each row of `PREPARED_SCHEMA` as tokens; for a row whose question leaves no room for a label, its length.
 

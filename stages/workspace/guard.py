@@ -20,14 +20,19 @@ def run_stage(stage: Callable[[Params], None], *, network: bool = False) -> None
 
     `network`: whether the stage may reach a hub; the others read local files only, and telemetry stays off.
     """
+    set_environment(network=network)
+    with exit_on_input_error():
+        die_with_parent()
+        stage(load_params())
+
+
+def set_environment(*, network: bool = False) -> None:
+    """Tell the libraries, before they are imported: no telemetry, and without `network` no hub."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not network:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # Rust's tokenizers and a process pool share the cores; a forked child must not inherit its threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with exit_on_input_error():
-        die_with_parent()
-        stage(load_params())
 
 
 @contextlib.contextmanager

@@ -89,6 +89,13 @@ def faults_in(folder: Path) -> list[str]:
     return faults
 
 
+def fingerprint(folder: Path, *apart_from: str) -> str:
+    """SHA-256 of an output folder's manifest without the files `apart_from`: equal where all others' bytes are."""
+    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if line.partition("  ")[2] not in apart_from]
+    return hashlib.sha256("\n".join(kept).encode()).hexdigest()
+
+
 def _names_in(folder: Path) -> set[str]:
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return set(files) - {MANIFEST}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 BASE_MODEL = Path("models/base")
 ADAPTER = Path("models/adapter")
+GENERAL = Path("data/general")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 TOKENIZED = Path("data/tokenized")

@@ -3,48 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
-from stages.scoring.bootstrap import paired_difference, verdict
-from stages.scoring.headline import headline
-from stages.scoring.losses import row_losses, with_hard_prompt
+from stages.scoring.bootstrap import interval, paired_difference, resampled_sums, verdict
+from stages.scoring.headline import headline, short_headline
 from stages.scoring.metrics import metrics
-from stages.tokens import IGNORED
 
 GENERATOR = np.random.default_rng(0)
-
-
-def make_rows() -> list[dict[str, list[int]]]:
-    """Nine rows of very unequal lengths; the last label of one is in the middle of the row."""
-    rows = []
-    for length in (40, 3, 17, 2, 60, 5, 33, 8, 21):
-        ids = GENERATOR.integers(3, 300, length).tolist()
-        start = max(1, length // 2)
-        rows.append({"input_ids": ids, "labels": [IGNORED] * start + ids[start:]})
-    rows[4]["labels"][50:] = [IGNORED] * 10
-    return rows
-
-
-def test_row_losses_are_those_of_each_row_alone(toy_model) -> None:
-    """Against transformers' own loss, row by row, without padding."""
-    model, rows = AutoModelForCausalLM.from_pretrained(toy_model), make_rows()
-    losses, tokens = row_losses(model, rows, batch_size=4)
-    for row, loss, count in zip(rows, losses, tokens, strict=True):
-        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
-        alone = model(input_ids=ids, labels=labels).loss.item()
-        assert count == sum(label != IGNORED for label in row["labels"])
-        assert loss / count == pytest.approx(alone, rel=1e-5)
-
-
-def test_a_hard_prompt_stands_first_and_is_not_scored(toy_model) -> None:
-    model, rows = AutoModelForCausalLM.from_pretrained(toy_model), make_rows()
-    behind = with_hard_prompt(rows, [7, 8, 9])
-    assert behind[1]["input_ids"][:4] == [7, 8, 9, rows[1]["input_ids"][0]]
-    losses, tokens = row_losses(model, behind, batch_size=4)
-    plain, plain_tokens = row_losses(model, rows, batch_size=4)
-    assert (tokens == plain_tokens).all()
-    assert not np.allclose(losses, plain)
 
 
 def test_the_mean_is_exactly_the_difference_of_losses_per_token() -> None:
@@ -100,4 +64,33 @@ def test_metrics_and_headline() -> None:
     text = headline(result)
     assert "| tuned prompt |          1.000 |       2.72 |" in text
     assert "-0.500 [-0.500, -0.500]" in text
-    assert text.endswith("Against the hard prompt: helps.")
+    line = "Verdict: helps. Against the hard prompt, the tuned prompt's loss is -0.500 [-0.500, -0.500] nats per token."
+    assert text.endswith(line)
+    assert short_headline(result) == {
+        "bare": 2.0,
+        "hard": 1.5,
+        "tuned": 1.0,
+        "tuned_minus_hard": "-0.500 [-0.500, -0.500]",
+        "verdict": "helps",
+    }
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "effect"), [(0.1, 0.3, "harms"), (-0.3, -0.1, "helps there too"), (-0.1, 0.3, "no evidence")]
+)
+def test_forgetting_is_said_in_one_line(low: float, high: float, effect: str) -> None:
+    losses = pd.DataFrame({"question_id": ["a", "b"], "tokens": [2, 1], "bare": [4.0, 2.0], "hard": [3.0, 1.5]})
+    result = metrics(losses.assign(tuned=[2.0, 1.0]))
+    gap = {"mean": (low + high) / 2, "low": low, "high": high}
+    last = headline({**result, "general": {"tuned_minus_bare": gap}}).splitlines()[-1]
+    assert last.startswith(f"On general text: {effect}")
+    assert f"[{low:+.3f}, {high:+.3f}]" in last
+
+
+def test_all_columns_are_summed_over_the_same_questions() -> None:
+    columns = np.stack([np.arange(20.0), 3 * np.arange(20.0) + 1, np.ones(20)], axis=1)
+    sums = resampled_sums(columns, np.arange(20) // 2)
+    assert sums.shape == (10_000, 3)
+    assert np.allclose(sums[:, 1], 3 * sums[:, 0] + sums[:, 2])
+    assert (sums[:, 2] == 20).all(), "ten questions of two rows each"
+    assert interval(9.5, sums[:, 0] / sums[:, 2])["low"] < 9.5 < interval(9.5, sums[:, 0] / sums[:, 2])["high"]

@@ -1,0 +1,1 @@
+"""Generated answers: how they are made, and how they are scored against references."""

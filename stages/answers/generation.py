@@ -1,0 +1,75 @@
+"""Answers of the rivals to the same questions, by batched generation behind a shared prefix."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig, PreTrainedModel
+
+from stages.engine.model import SharedPrefixModel
+from stages.params.evaluate import Generate
+from stages.workspace.progress import tqdm
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A generated answer.
+
+    Attributes:
+        ids: its tokens, without the end token.
+        cut: whether it came to `max_new_tokens` without an end token.
+    """
+
+    ids: list[int]
+    cut: bool
+
+
+def generation_config(generate: Generate, model: PreTrainedModel, end_id: int) -> GenerationConfig:
+    """transformers' configuration of `generate`; what the model's own one proposes for sampling does not count.
+
+    Args:
+        generate: the settings.
+        model: the base model; its end tokens end an answer too.
+        end_id: the token that ends an answer in the template.
+    """
+    own = model.generation_config.eos_token_id
+    ends = sorted({end_id, *(own if isinstance(own, list) else [] if own is None else [own])})
+    return GenerationConfig(**generate.model_dump(), eos_token_id=ends, pad_token_id=end_id)
+
+
+def generate_answers(
+    model: SharedPrefixModel,
+    questions: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    batch_size: int,
+    *,
+    seed: int,
+    description: str = "generating",
+) -> list[Answer]:
+    """The answer to each of `questions` (token ids), in their order; questions of like length share a batch.
+
+    `seed` is that of sampling, the same for each rival: global generators are left as they are.
+    """
+    order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
+    answers: dict[int, Answer] = {}
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        for start in tqdm(range(0, len(order), batch_size), desc=description, leave=False):
+            chosen = order[start : start + batch_size]
+            ids = [torch.tensor(questions[index], device=model.device) for index in chosen]
+            given = pad_sequence(ids, batch_first=True)
+            mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+            output: Any = model.generate(given, attention_mask=mask, generation_config=config)
+            for index, row in zip(chosen, output[:, given.shape[1] :].tolist(), strict=True):
+                answers[index] = answer_of(row, config)
+    return [answers[index] for index in range(len(questions))]
+
+
+def answer_of(row: list[int], config: GenerationConfig) -> Answer:
+    """New tokens up to the first end token; what follows it is padding."""
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    length = next((place for place, token in enumerate(row) if token in ends), len(row))
+    return Answer(row[:length], cut=length == len(row))
