@@ -48,8 +48,12 @@ lock: .venv/installed ## write requirements.lock from pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % sys.version_info[:2])'
 	@$(PYTHON) -m venv .venv || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	.venv/bin/pip install --disable-pip-version-check --requirement requirements.lock
+	.venv/bin/pip install --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-# Without git (an unpacked archive) DVC works too, but for experiments.
-.dvc/config.local:
-	@if [ -e .git ]; then touch $@; else .venv/bin/dvc config --local core.no_scm true; fi
+# Without git (an unpacked archive) DVC works too, but for experiments. DVC's own page of plots loads its charts from the
+# network; this one has them in it.
+.dvc/config.local: .venv/installed
+	@python -m stages.workspace.plots .dvc/plots.html
+	@dvc config --local plots.html_template plots.html
+	@[ -e .git ] || dvc config --local core.no_scm true
