@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from stages.workspace.guard import run_stage
 from tests.hub import Hub
-from tests.toy import TOY, make_model, write_general, write_params, write_rows
+from tests.toy import ROOT, TOY, make_model, write_general, write_params, write_rows
 
 # `huggingface_hub` reads these when it is first imported. No test can reach another hub, or a user's cache.
 HUB, CACHE = Hub(), tempfile.TemporaryDirectory(prefix="hub-cache-")
@@ -19,7 +20,7 @@ os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": CACHE.name}
 for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(name, None)
 
-STAGES = ("fetch_model", "fetch_data", "fetch_general", "prepare", "tokenize", "train", "evaluate")
+STAGES = ("fetch_model", "fetch_data", "fetch_general", "prepare", "tokenize", "train", "evaluate", "report")
 Run = Callable[..., None]
 Refusal = Callable[..., str]
 
@@ -44,6 +45,7 @@ def project(tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copytree(toy_model, tmp_path / "toy/model")
     write_rows(tmp_path)
     write_general(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
     write_params(tmp_path, **TOY)
     monkeypatch.chdir(tmp_path)
     # The guard sets these for its own process, which here is pytest.
@@ -89,9 +91,26 @@ def finished(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(toy_model, folder / "toy/model")
     write_rows(folder)
     write_general(folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
     write_params(folder, **TOY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in STAGES:
             run_stage(importlib.import_module(f"stages.{name}").main)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. Of a module, not of the session: while it runs, no other event loop can in this thread."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        message = "no Chromium found: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()

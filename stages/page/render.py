@@ -1,0 +1,74 @@
+"""The pages' text from templates beside this file. jinja2 escapes whatever is not marked as safe."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from stages.page import charts
+from stages.page.answers import answers, drawn_rows
+from stages.page.inputs import Results
+from stages.page.provenance import Provenance
+from stages.page.slices import slice_groups
+from stages.page.texts import FILTERS
+from stages.scoring.headline import NAMES, headline
+
+HERE = Path(__file__).parent
+VERDICTS = {
+    "helps": "The tuned prompt helps",
+    "no evidence": "No evidence that the tuned prompt helps",
+    "harms": "The tuned prompt harms",
+}
+SHARES = ("exact match", "cut off", "empty", "repetition")
+
+
+def html_page(results: Results, origin: Provenance, hard_prompt: str) -> str:
+    """report.html."""
+    style, script = (HERE / "style.css").read_text(encoding="utf-8"), (HERE / "script.js").read_text(encoding="utf-8")
+    listed = answers(results.rows)
+    shown = {row["example_id"] for row in listed.rows}
+    drawn = drawn_rows(results.rows, shown)
+    return (
+        _environment(autoescape=True)
+        .get_template("report.html.jinja")
+        .render(
+            **_common(results),
+            origin=origin,
+            hard_prompt=hard_prompt,
+            style=Markup(style),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            loss_chart=charts.loss_chart(results.training, results.validation, results.train["step"]),
+            learning_rate_chart=charts.learning_rate_chart(results.learning_rate, results.training, results.validation),
+            slice_groups=slice_groups(results.metrics["slices"]),
+            scatter_chart=charts.scatter_chart(drawn, shown),
+            drawn=len(drawn),
+            listed=listed,
+        )
+    )
+
+
+def markdown_page(results: Results) -> str:
+    """report.md: what fits into a comment."""
+    template = _environment(autoescape=False).get_template("report.md.jinja")
+    return template.render(**_common(results), headline=headline(results.metrics))
+
+
+def _common(results: Results) -> dict[str, Any]:
+    return {"results": results, "metrics": results.metrics, "names": NAMES, "verdicts": VERDICTS, "shares": SHARES}
+
+
+def _environment(*, autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= FILTERS
+    return environment
