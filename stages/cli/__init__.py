@@ -1,0 +1,39 @@
+"""`prompt-tuning`: use the tuned prompt, take it elsewhere, compare it with others. `prompt-tuning --help`"""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from stages.cli.compare import compare
+from stages.cli.export import export
+from stages.cli.generate import chat, generate
+from stages.workspace.guard import exit_on_input_error, set_environment
+
+
+class _Guarded(TyperGroup):
+    """Commands under the guard that stages have; inside typer, which would take Ctrl-C for itself."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with exit_on_input_error():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Guarded,
+    help="Use, export and compare the soft prompts of this repository. Works in any folder of it, without a network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(generate)
+app.command()(chat)
+app.add_typer(export, name="export")
+app.command()(compare)
+
+
+def main() -> None:
+    """Run the command line: exit status 0, 1 with one line for bad input, 2 for wrong usage."""
+    set_environment()
+    app(prog_name="prompt-tuning")

@@ -1,0 +1,97 @@
+"""`prompt-tuning compare`: folders, the workspace, experiments and commits on the same rows."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+
+from tests.cli.conftest import Command, copy_of, new_adapter, plain_peft
+from tests.test_dvc import call
+
+
+@pytest.fixture(scope="session")
+def experiment(trained_clone: Path) -> str:
+    """An experiment with five virtual tokens; the workspace is as it was."""
+    call(trained_clone, "dvc exp run --name five -S train.num_virtual_tokens=5 train")
+    call(trained_clone, "git checkout -q . && dvc checkout")
+    return "five"
+
+
+@torch.no_grad()
+def plain_loss(adapter: Path) -> float:
+    """Nats per label token of the test rows, by PEFT's forward, a row at a time."""
+    model, _ = plain_peft(adapter)
+    total, count = 0.0, 0
+    for row in Dataset.from_file("data/tokenized/test.arrow"):
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"])
+        logits = model(input_ids=ids).logits[0, -ids.shape[1] :]
+        total += float(torch.nn.functional.cross_entropy(logits[:-1], labels[1:], reduction="sum"))
+        count += int((labels[1:] != -100).sum())
+    return total / count
+
+
+def test_an_experiment_a_commit_a_folder_and_the_workspace(
+    answer: Command, repository: Path, experiment: str, tmp_path: Path
+) -> None:
+    other = new_adapter(tmp_path / "other", "prefix_tuning")
+    result = json.loads(answer("compare", "workspace", experiment, "HEAD", other, "--json"))
+    entries = {entry["name"]: entry for entry in result["compared"]}
+    assert list(entries) == ["bare model", "hard prompt", "workspace", "five", "HEAD", str(other)]
+    assert [entry["virtual_tokens"] for entry in entries.values()] == [None, None, 4, 5, 4, 4]
+    assert [entries[name]["method"] for name in ("five", str(other))] == ["prompt_tuning", "prefix_tuning"]
+    for name, folder in (("workspace", Path("models/adapter")), (str(other), other)):
+        assert entries[name]["loss"] == pytest.approx(plain_loss(folder), rel=1e-5)
+    assert entries["workspace"]["minus_first"] is None
+    assert entries["HEAD"]["minus_first"] == {"mean": 0, "low": 0, "high": 0}
+    assert entries["bare model"]["minus_bare"] is None
+    five = entries["five"]
+    assert five["loss"] != entries["workspace"]["loss"]
+    for gap, name in (("minus_first", "workspace"), ("minus_bare", "bare model")):
+        assert five[gap]["mean"] == pytest.approx(five["loss"] - entries[name]["loss"])
+        assert five[gap]["low"] <= five[gap]["mean"] <= five[gap]["high"]
+    assert json.loads((repository / "models/adapter/adapter_config.json").read_text())["num_virtual_tokens"] == 4
+
+
+def test_one_table_in_markdown(answer: Command, repository: Path) -> None:
+    lines = answer("compare", "models/adapter").splitlines()
+    rows = [line.split("|") for line in lines[2:]]
+    assert lines[0].startswith("Held-out loss on ")
+    assert lines[1] == ""
+    assert len({len(line) for line in lines[2:]}) == 1, "aligned"
+    assert {len(row) for row in rows} == {9}
+    assert [row[1].strip() for row in rows[2:]] == ["bare model", "hard prompt", "models/adapter"]
+    assert set(lines[3]) == {"|", "-", ":"}
+
+
+def test_what_is_no_adapter(refusal: Command, tmp_path: Path) -> None:
+    assert "nothing-known is no folder, and no experiment" in refusal("compare", "nothing-known")
+    assert f"{tmp_path} is no adapter" in refusal("compare", tmp_path)
+
+
+def test_an_adapter_of_another_model_or_template(refusal: Command, repository: Path, tmp_path: Path) -> None:
+    of_model = copy_of(repository / "models/adapter", tmp_path / "model", base_sha256="f" * 64)
+    of_template = copy_of(repository / "models/adapter", tmp_path / "template", template="Q: {instruction} A: ")
+    assert "tuned on another model" in refusal("compare", "workspace", of_model)
+    assert "another template" in refusal("compare", "workspace", of_template)
+
+
+def test_an_experiment_whose_adapter_is_in_no_cache(refusal: Command, repository: Path, experiment: str) -> None:
+    cache, kept = repository / ".dvc/cache/files", repository / ".dvc/cache/kept"
+    shutil.move(cache, kept)
+    try:
+        message = refusal("compare", experiment)
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+        shutil.move(kept, cache)
+    assert "five: its models/adapter is not in DVC's cache" in message
+    assert "dvc exp pull origin five" in message
+
+
+def test_a_commit_without_training(refusal: Command, repository: Path) -> None:
+    call(repository, "git tag -f untrained $(git rev-list --max-parents=0 HEAD)")
+    lock = call(repository, "git show untrained:dvc.lock")
+    assert "models/adapter" in lock, "the project's own: an adapter of another model, in no cache here"
+    assert "untrained: its models/adapter is not in DVC's cache" in refusal("compare", "untrained")
