@@ -40,7 +40,7 @@ def main(params: Params) -> None:
     of_rows = losses.join(rows[["question_id", "question_tokens", "source"]])
     result = {
         **metrics(of_rows),
-        "general": None if blocks is None else forgetting(rivals, blocks, settings.batch_size),
+        "general": None if blocks is None else forgetting(rivals, blocks, params),
         "answers": scores,
         "slices": slices(of_rows),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import Browser
 
 from tests.conftest import STAGES
 from tests.toy import ROOT, TOY, write_general, write_params, write_rows
@@ -59,19 +60,24 @@ def stages_run(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
-@pytest.fixture(scope="module")
-def finished_clone(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
-    """A clone in which `make repro` has run on the toy, committed."""
-    folder = clone_of_the_working_tree(tmp_path_factory.mktemp("dvc") / "clone")
+def toy_clone(folder: Path, toy_model: Path, **changes: object) -> Path:
+    """A clone in `folder` in which `make repro` has run on the toy, committed."""
+    clone_of_the_working_tree(folder)
     shutil.copytree(toy_model, folder / "models/local/toy")
     write_rows(folder).rename(folder / "data/local/rows.json")
     write_general(folder).rename(folder / "data/local/general.txt")
     call(folder, "dvc add data/local/rows.json data/local/general.txt")
-    write_params(folder, **{**TOY, **LOCAL, "train.max_steps": 6})
+    write_params(folder, **{**TOY, **LOCAL, **changes})
     output = call(folder, "make repro")
     assert sorted(stages_run(output)) == sorted(STAGES)
     call(folder, "git add -A && git commit -qm toy")
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished_clone(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
+    """A clone after `make repro`; to be changed through `clone`."""
+    return toy_clone(tmp_path_factory.mktemp("dvc") / "clone", toy_model, **{"train.max_steps": 6})
 
 
 @pytest.fixture
@@ -146,6 +152,44 @@ def test_a_bad_value_given_to_dvc_loses_no_work(clone: Path) -> None:
     assert "Traceback" not in output
     call(clone, "git checkout -q . && dvc checkout")
     assert "up to date" in call(clone, "dvc status")
+
+
+def test_a_gate_fails_where_the_tuned_prompt_is_not_better(clone: Path) -> None:
+    """The toy's prompt is as good as its rival. Nothing reruns for the gate, and the report is there."""
+    metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["verdict"] != "helps", "four steps teach nothing"
+    write_params(clone, **{"evaluate.require": True})
+    output = call(clone, "make repro", ok=False)
+    assert stages_run(output) == []
+    assert f"Verdict: {metrics['verdict']}. Against the hard prompt" in output
+    assert "error: evaluate.require: the tuned prompt has to be better than the hard one" in output
+    assert "Traceback" not in output
+    assert (clone / "results/report.html").exists()
+
+
+def test_another_rival_reruns_no_training(clone: Path) -> None:
+    output = call(clone, "dvc exp run -S 'evaluate.hard_prompt=\"Be brief: a word.\"'")
+    assert stages_run(output) == ["evaluate", "report"]
+
+
+def test_dvc_shows_a_table_that_fits_a_terminal(clone: Path) -> None:
+    widest = max(len(line) for line in call(clone, "dvc metrics show").splitlines())
+    assert widest <= 150
+    call(clone, "dvc exp run -S train.num_virtual_tokens=5")
+    shown = call(clone, "dvc exp show --only-changed --no-pager")
+    assert "train.num_virtual_tokens" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 150
+
+
+def test_plots_are_drawn_offline(clone: Path, browser: Browser) -> None:
+    call(clone, "dvc plots show")
+    page, requests = browser.new_page(), list[str]()
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((clone / "dvc_plots/index.html").as_uri())
+    page.wait_for_selector(".marks")
+    assert page.locator(".vega-embed .marks").count() == 2
+    assert len(requests) == 1, "the page itself"
+    page.close()
 
 
 def start_training(clone: Path, *command: str) -> tuple[subprocess.Popen, psutil.Process]:

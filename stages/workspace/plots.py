@@ -16,6 +16,7 @@ PAGE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width">
 {refresh_tag}
 <title>Plots</title>
+<style>body { font: 1rem/1.5 system-ui, sans-serif; margin: 1rem; }</style>
 <script>%s</script>
 </head>
 <body>
@@ -29,8 +30,8 @@ def main() -> None:
     """Write the page to the path that was given."""
     import vl_convert
 
-    # DVC's charts call the global function vegaEmbed.
-    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    # DVC's charts are of Vega-Lite 5 and call the global function vegaEmbed.
+    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version="5.21")
     with output_file(Path(sys.argv[1])) as path:
         path.write_text(PAGE % library.replace("</script", "<\\/script"), encoding="utf-8")
 
