@@ -90,7 +90,7 @@ def test_an_experiment_whose_adapter_is_in_no_cache(refusal: Command, repository
     assert "dvc exp pull origin five" in message
 
 
-def test_a_commit_without_training(refusal: Command, repository: Path) -> None:
+def test_a_commit_whose_adapter_is_in_no_cache(refusal: Command, repository: Path) -> None:
     call(repository, "git tag -f untrained $(git rev-list --max-parents=0 HEAD)")
     lock = call(repository, "git show untrained:dvc.lock")
     assert "models/adapter" in lock, "the project's own: an adapter of another model, in no cache here"

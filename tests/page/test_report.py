@@ -179,9 +179,6 @@ def test_markdown_shows_texts_of_the_data_as_they_are(results: Path) -> None:
     html = MarkdownIt("commonmark").enable("table").render(text)
     cells = re.findall(r"<td>(.*?)</td>", html)
     assert "<code>&lt;b onclick=alert(1)&gt;|`@all`</code>" in cells
-    assert (
-        f"<code>{NASTY[0]}</code>".replace("<script>", "&lt;script&gt;").replace("</script>", "&lt;/script&gt;") in html
-    )
 
 
 @pytest.mark.parametrize("text", [*NASTY, *SOURCES, "www.elsewhere.invalid", "a\n# b", "[x](y)", "*a* _b_ ~c~"])
