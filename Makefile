@@ -9,7 +9,8 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 	-S model.revision=7ae557604adf67be50417f59c2c2f167def9a775 -S model.sha256=null \
 	-S device=$(DEVICE) -S model.dtype=$(if $(filter cpu,$(DEVICE)),float32,auto) \
 	-S 'data.source="hf://lyuricky/alpaca_data_zh_51k"' -S data.revision=main -S 'data.split="train[:10%]"' \
-	-S tokenize.max_length=256 -S 'evaluate.hard_prompt="$(TEXT)"' -S 'train.init_text="$(TEXT)"' \
+	-S tokenize.max_length=256 -S evaluate.generate.max_new_tokens=256 \
+	-S 'evaluate.hard_prompt="$(TEXT)"' -S 'train.init_text="$(TEXT)"' \
 	-S train.epochs=1 -S train.max_steps=null -S train.batch_size=8 -S train.accumulation_steps=1
 
 .PHONY: repro reference test lint benchmark repair lock

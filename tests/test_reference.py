@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from tests.hub import Hub
 from tests.qwen import SYSTEM, alpaca_rows, make_qwen
 from tests.test_dvc import call, clone_of_the_working_tree
-from tests.toy import ROOT
+from tests.toy import ROOT, write_params
 
 TEXT = "下面是一段人与机器人的对话。"
 (REVISION,) = re.findall(r"model\.revision=([0-9a-f]{40})", (ROOT / "Makefile").read_text(encoding="utf-8"))
@@ -53,6 +53,7 @@ def test_make_reference(hub: Hub, tmp_path: Path) -> None:
     commit = hub.repository("lyuricky/alpaca_data_zh_51k", "datasets").commit(data)
 
     clone = clone_of_the_working_tree(tmp_path / "clone")
+    write_params(clone, **{"evaluate.rows": 4, "general.blocks": 4})  # a tenth of these rows is no large test split
     output = call(clone, "make reference")
     assert "Traceback" not in output
     source = json.loads((clone / "data/raw/source.json").read_text(encoding="utf-8"))
