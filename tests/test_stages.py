@@ -21,8 +21,6 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.params import load_params
-from stages.scoring import headline
-from stages.workspace.errors import InputError
 from stages.workspace.outputs import sha256_of
 from tests.conftest import STAGES, Run
 from tests.gguf_file import write_gguf
@@ -195,21 +193,6 @@ def test_metrics_agree_with_the_losses_of_each_row(finished: Path) -> None:
     assert metrics["verdict"] in ("helps", "no evidence", "harms")
     shown = json.loads((finished / "results/headline.json").read_text(encoding="utf-8"))
     assert shown["tuned"] == metrics["tuned"]["loss"]
-
-
-@pytest.mark.parametrize("verdict", ["no evidence", "harms", "helps"])
-def test_the_gate(finished: Path, project: Path, capsys: pytest.CaptureFixture[str], verdict: str) -> None:
-    metrics = json.loads((finished / "results/metrics.json").read_text(encoding="utf-8"))
-    (project / "results").mkdir()
-    (project / "results/metrics.json").write_text(json.dumps({**metrics, "verdict": verdict}), encoding="utf-8")
-    headline.main()
-    write_params(project, **{"evaluate.require": True})
-    if verdict == "helps":
-        headline.main()
-    else:
-        with pytest.raises(InputError, match=r"evaluate.require: the tuned prompt has to be better than the hard one"):
-            headline.main()
-    assert capsys.readouterr().out.count(f"Verdict: {verdict}.") == 2, "the result is shown all the same"
 
 
 def test_predictions_have_every_row_and_the_sample_its_answers(finished: Path) -> None:
