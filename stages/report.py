@@ -11,7 +11,7 @@ from stages.workspace.paths import RESULTS
 def main(params: Params) -> None:
     """Write the page that opens in a browser, and the short form for a pull request's comment."""
     results = load_results()
-    origin = provenance(params, general=results.metrics["general"] is not None)
+    origin = provenance(general=results.metrics["general"] is not None)
 
     from stages.page.render import html_page, markdown_page
 

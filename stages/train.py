@@ -15,10 +15,10 @@ def main(params: Params) -> None:
     from transformers import AutoTokenizer
 
     from stages.engine.batches import row_lengths
+    from stages.provenance.origin import origin_of_a_run, write_origin
     from stages.tuning.base import check_context, load_base_model
     from stages.tuning.card import model_card
     from stages.tuning.initialise import new_soft_prompt
-    from stages.tuning.origin import write_origin
     from stages.tuning.resume import checkpoint_folder, key_of_the_run
     from stages.tuning.training import make_trainer
 
@@ -32,8 +32,9 @@ def main(params: Params) -> None:
     check_context(base_model, params.train.num_virtual_tokens, longest, "train.num_virtual_tokens: a soft prompt")
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
+    origin = origin_of_a_run()
     with (
-        checkpoint_folder(key_of_the_run(params)) as checkpoints,
+        checkpoint_folder(key_of_the_run(origin)) as checkpoints,
         output_folder(ADAPTER) as folder,
         removed_on_failure(RESULTS / "train") as curves,
         Live(str(curves), save_dvc_exp=False, dvcyaml=None) as live,
@@ -46,7 +47,7 @@ def main(params: Params) -> None:
         live.make_summary()
         model.save_pretrained(str(folder))
         (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
-        write_origin(folder, base, tokenized)
+        write_origin(folder, origin)
     print(
         f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}; "
         f"{padding:.1%} of the batches' positions are padding"

@@ -12,7 +12,10 @@ from playwright.sync_api import Browser, sync_playwright
 
 from stages.workspace.guard import run_stage
 from tests.hub import Hub
-from tests.toy import ROOT, TOY, make_model, write_general, write_params, write_rows
+from tests.toy import ROOT, STAGES, TOY, make_model, write_general, write_params, write_rows
+
+# Tests run side by side, one process a core: each takes one thread, as long as nothing says otherwise.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # `huggingface_hub` reads these when it is first imported. No test can reach another hub, or a user's cache.
 HUB, CACHE = Hub(), tempfile.TemporaryDirectory(prefix="hub-cache-")
@@ -20,7 +23,6 @@ os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": CACHE.name}
 for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(name, None)
 
-STAGES = ("fetch_model", "fetch_data", "fetch_general", "prepare", "tokenize", "train", "evaluate", "report")
 Run = Callable[..., None]
 Refusal = Callable[..., str]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.speed import machine
-from tests.test_dvc import environment
+from tests.clones import environment
 from tests.toy import ROOT
 
 

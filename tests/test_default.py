@@ -5,9 +5,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from tests.conftest import STAGES
-from tests.test_dvc import call, clone_of_the_working_tree, stages_run
-from tests.toy import write_params
+from tests.clones import call, clone_of_the_working_tree, stages_run
+from tests.toy import STAGES, write_params
 
 
 def test_the_embedded_default(tmp_path: Path) -> None:

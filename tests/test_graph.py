@@ -8,8 +8,7 @@ from ruamel.yaml import YAML
 
 from stages.params import Params
 from stages.params.faults import known_keys
-from tests.conftest import STAGES
-from tests.toy import ROOT
+from tests.toy import ROOT, STAGES
 
 GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # The others have their stage's name.

@@ -12,7 +12,7 @@ from benchmarks import quality
 from benchmarks.cases import CASES
 from benchmarks.table import Line, markdown
 from stages.scoring.headline import headline
-from tests.test_dvc import call, environment
+from tests.clones import call, environment
 from tests.toy import ROOT
 
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ from peft import PeftConfig
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from tests.clones import call, clone_of_the_working_tree
 from tests.hub import Hub
 from tests.qwen import SYSTEM, alpaca_rows, make_qwen
-from tests.test_dvc import call, clone_of_the_working_tree
 from tests.toy import ROOT, write_params
 
 TEXT = "下面是一段人与机器人的对话。"

@@ -22,9 +22,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.params import load_params
 from stages.workspace.outputs import sha256_of
-from tests.conftest import STAGES, Run
+from tests.conftest import Run
 from tests.gguf_file import write_gguf
-from tests.toy import ROOT, toy_rows, write_params, write_rows
+from tests.toy import ROOT, STAGES, toy_rows, write_params, write_rows
 
 OUTPUTS = {
     "models/base": {

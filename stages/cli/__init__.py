@@ -8,6 +8,8 @@ from typer.core import TyperGroup
 from stages.cli.compare import compare
 from stages.cli.export import export
 from stages.cli.generate import chat, generate
+from stages.cli.provenance import provenance
+from stages.cli.verify import verify
 from stages.workspace.guard import exit_on_input_error, set_environment
 
 
@@ -31,6 +33,8 @@ app.command()(generate)
 app.command()(chat)
 app.add_typer(export, name="export")
 app.command()(compare)
+app.command()(provenance)
+app.command()(verify)
 
 
 def main() -> None:

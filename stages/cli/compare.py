@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stages.cli.loading import check_adapter, enter_repository, rivals_of
-from stages.cli.lock import adapter_of, check_lock
-from stages.cli.table import BARE, FIRST, table
+from stages.cli.lock import WORKSPACE, adapter_of, check_lock
+from stages.cli.table import BARE, FIRST, compared
 from stages.params import Params, load_params
 from stages.workspace.errors import InputError
 from stages.workspace.outputs import verified
@@ -20,8 +20,6 @@ from stages.workspace.paths import ADAPTER, BASE_MODEL, TOKENIZED
 
 if TYPE_CHECKING:
     import numpy as np
-
-WORKSPACE = "workspace"
 
 
 def compare(
@@ -45,7 +43,7 @@ def compare(
     check_lock(BASE_MODEL)
     with _adapters(dict.fromkeys(names), here) as adapters:
         result = _scores(adapters, params)
-    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else table(result))
+    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else compared(result))
 
 
 @contextmanager
@@ -68,7 +66,7 @@ def _adapters(names: dict[str, None], here: Path) -> Iterator[dict[str, Path]]:
 
 
 def _check_origin(name: str, folder: Path) -> None:
-    from stages.tuning.origin import read_origin
+    from stages.provenance.origin import read_origin
 
     try:
         origin = read_origin(folder, BASE_MODEL)

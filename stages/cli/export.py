@@ -57,7 +57,7 @@ def embeddings(
     import torch
     from safetensors.torch import save_file
 
-    from stages.tuning.origin import read_origin
+    from stages.provenance.origin import read_origin
 
     tuned = _embeddings_of(rivals)
     parts, tokens = [tuned], []
@@ -96,7 +96,7 @@ def prefix(
         check_adapter(out)
     rivals = load_rivals(adapter, load_params())
     _embeddings_of(rivals)
-    from stages.tuning.origin import ORIGIN
+    from stages.provenance.origin import ORIGIN
 
     exported = as_prefix(rivals.model)
     with output_folder(out) as folder:

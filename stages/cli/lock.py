@@ -1,7 +1,7 @@
 """What dvc.lock says of outputs, and the adapters of other revisions and experiments, through DVC's own API."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ from stages.workspace.paths import ADAPTER
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+
+WORKSPACE = "workspace"  # as DVC names it among revisions
 
 
 @contextlib.contextmanager
@@ -52,6 +54,21 @@ def adapter_of(revision: str, folder: Path) -> Path:
     Raises:
         InputError: if there is no such revision, it has no adapter, or its adapter is not in the cache.
     """
+    return tree_of(revision, folder, ADAPTER) / ADAPTER
+
+
+def tree_of(revision: str, folder: Path, *outs: Path, files: Iterable[Path] = ()) -> Path:
+    """A part of an experiment, branch, tag or commit, as it would lie in a clone of it, in `folder`.
+
+    Args:
+        revision: its name or hash.
+        folder: to write to.
+        outs: outputs, which come from DVC's cache.
+        files: files and folders that git holds.
+
+    Raises:
+        InputError: if there is no such revision, or an output that it lacks, or that is not in the cache.
+    """
     with _repository() as repo:
         from dvc.exceptions import OutputNotFoundError
         from dvc.scm import RevError, resolve_rev
@@ -64,16 +81,19 @@ def adapter_of(revision: str, folder: Path) -> Path:
                 "names the experiments"
             ) from None
         with repo.switch(commit):
-            try:
-                (out,) = repo.find_outs_by_path(str(ADAPTER))
-            except OutputNotFoundError:
-                raise InputError(f"{revision}: its dvc.yaml has no {ADAPTER}") from None
-            if not out.hash_info:
-                raise InputError(f"{revision}: its dvc.lock has no {ADAPTER}: train has not run there")
-            if out.changed_cache():
-                raise InputError(
-                    f"{revision}: its {ADAPTER} is not in DVC's cache; fetch it with: dvc exp pull origin {revision} "
-                    f"(an experiment), or: dvc fetch --all-commits {ADAPTER}"
-                )
-            repo.dvcfs.get(ADAPTER.as_posix(), str(folder))
+            for path in outs:
+                try:
+                    (out,) = repo.find_outs_by_path(str(path))
+                except OutputNotFoundError:
+                    raise InputError(f"{revision}: its dvc.yaml has no {path}") from None
+                if not out.hash_info:
+                    raise InputError(f"{revision}: its dvc.lock has no {path}: the stage has not run there")
+                if out.changed_cache():
+                    raise InputError(
+                        f"{revision}: its {path} is not in DVC's cache; fetch it with: dvc exp pull origin {revision} "
+                        f"(an experiment), or: dvc fetch --all-commits {path}"
+                    )
+            for path in (*outs, *files):
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
     return folder

@@ -1,33 +1,38 @@
-"""What `prompt-tuning compare` measured, as a table in Markdown that is readable in a terminal as well."""
+"""Tables in Markdown that are readable in a terminal as well."""
 
 from typing import Any
 
 BARE, FIRST = 0, 2  # places among what is compared: bare model, hard prompt, then the adapters
-TEXTS = 2  # the first columns are texts, the others numbers
 
 
-def table(result: dict[str, Any]) -> str:
+def compared(result: dict[str, Any]) -> str:
     """Losses in nats per label token, with paired differences and their 95% intervals; see `compare`."""
-    names = [entry["name"].replace("|", "\\|") for entry in result["compared"]]
+    names = [entry["name"] for entry in result["compared"]]
     lines = [["prompt", "method", "virtual tokens", "nats per token", "perplexity"]]
     lines[0] += [f"minus {names[place]}, 95% interval" for place in (FIRST, BARE)]
     for name, entry in zip(names, result["compared"], strict=True):
         numbers = [str(entry["virtual_tokens"] or ""), f"{entry['loss']:.3f}", f"{entry['perplexity']:.2f}"]
         gaps = [_gap(entry["minus_first"]), _gap(entry["minus_bare"])]
         lines.append([name, entry["method"] or "", *numbers, *gaps])
+    counts = f"{result['rows']} test rows of {result['questions']} questions ({result['tokens']:,} answer tokens)"
+    return f"Held-out loss on {counts}:\n\n{table(lines, texts=2)}"
+
+
+def table(lines: list[list[str]], texts: int) -> str:
+    """`lines`, the first of them the head; the first `texts` columns stand left, the others, numbers, right."""
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = "|".join(
-        "-" * (width + 2) if column < TEXTS else "-" * (width + 1) + ":" for column, width in enumerate(widths)
+        "-" * (width + 2) if column < texts else "-" * (width + 1) + ":" for column, width in enumerate(widths)
     )
-    head, *rows = (_line(line, widths) for line in lines)
-    counts = f"{result['rows']} test rows of {result['questions']} questions ({result['tokens']:,} answer tokens)"
-    return "\n".join([f"Held-out loss on {counts}:", "", head, f"|{rule}|", *rows])
+    head, *rows = (_line(line, widths, texts) for line in lines)
+    return "\n".join([head, f"|{rule}|", *rows])
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
-    texts = [cell.ljust(width) for cell, width in zip(cells[:TEXTS], widths, strict=False)]
-    numbers = [cell.rjust(width) for cell, width in zip(cells[TEXTS:], widths[TEXTS:], strict=True)]
-    return f"| {' | '.join([*texts, *numbers])} |"
+def _line(cells: list[str], widths: list[int], texts: int) -> str:
+    left = [cell.ljust(width) for cell, width in zip(cells[:texts], widths, strict=False)]
+    right = [cell.rjust(width) for cell, width in zip(cells[texts:], widths[texts:], strict=True)]
+    return f"| {' | '.join([*left, *right])} |"
 
 
 def _gap(gap: dict[str, float] | None) -> str:

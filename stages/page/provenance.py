@@ -1,36 +1,18 @@
 """Where the numbers come from: params, versions, and hashes of model, data and code. Nothing that differs by run."""
 
-import functools
-import hashlib
-import importlib.metadata
 import json
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 import stages
 from stages.page.inputs import required
-from stages.params import Params
-from stages.params.section import Section
+from stages.provenance.code import code_hash
+from stages.provenance.graph import params_of, stages_of
+from stages.provenance.versions import TRAINING, versions_of
 from stages.workspace.outputs import MANIFEST, sha256_of
 from stages.workspace.paths import ADAPTER, BASE_MODEL, GENERAL, RAW
 
-GRAPH = Path("dvc.yaml")
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "sacrebleu",
-    "vl-convert-python",
-    "dvc",
-)
+LIBRARIES = (*TRAINING, "tokenizers", "pandas", "pyarrow", "sacrebleu", "vl-convert-python", "dvc")
 
 
 @dataclass(frozen=True)
@@ -50,7 +32,7 @@ class Provenance:
     versions: dict[str, str]
 
 
-def provenance(params: Params, *, general: bool) -> Provenance:
+def provenance(*, general: bool) -> Provenance:
     """Of the results that lie here; `general`: whether text that is not of the task is among their inputs.
 
     Raises:
@@ -66,30 +48,19 @@ def provenance(params: Params, *, general: bool) -> Provenance:
             **{f"{folder}/{MANIFEST}": sha256_of(required(folder / MANIFEST, stage)) for folder, stage in made},
             "stages/**/*.py": code_hash(Path(stages.__path__[0])),
         },
-        params=recorded_params(params),
-        versions={"python": platform.python_version()}
-        | {library: importlib.metadata.version(library) for library in LIBRARIES},
+        params=recorded_params(),
+        versions=versions_of(LIBRARIES),
     )
 
 
-def code_hash(folder: Path) -> str:
-    """SHA-256 over the lines "SHA-256  name" of every Python file in `folder`, sorted by name."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
-    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in names]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def recorded_params(params: Params) -> dict[str, str]:
+def recorded_params() -> dict[str, str]:
     """The keys that the stages up to the report have recorded, as JSON; other keys have changed nothing here."""
-    from ruamel.yaml import YAML
-
-    graph = YAML(typ="safe", pure=True).load(required(GRAPH, "report").read_text(encoding="utf-8"))["stages"]
-    keys = [key for name, stage in graph.items() if name != "report" for key in stage.get("params", [])]
-    return {key: _json(functools.reduce(getattr, key.split("."), params)) for key in dict.fromkeys(keys)}
+    values = params_of([name for name in stages_of(Path()) if name != "report"], Path())
+    return {key: _json(value) for key, value in values.items()}
 
 
 def _json(value: object) -> str:
-    return json.dumps(value.model_dump() if isinstance(value, Section) else value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _source(path: Path) -> dict[str, str]:

@@ -53,7 +53,7 @@ def forgetting_line(general: dict[str, Any]) -> str:
 def short_headline(metrics: dict[str, Any]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` have columns for: few enough for a terminal."""
     losses = {rival: metrics[rival]["loss"] for rival in NAMES}
-    return {**losses, "tuned_minus_hard": shown(metrics["tuned_minus_hard"]), "verdict": metrics["verdict"]}
+    return {**losses, "tuned_minus_hard": metrics["tuned_minus_hard"]["mean"], "verdict": metrics["verdict"]}
 
 
 def main() -> None:

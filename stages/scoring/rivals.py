@@ -12,11 +12,11 @@ from stages.answers.generation import Answer, generate_answers, generation_confi
 from stages.engine.model import SharedPrefixModel
 from stages.engine.row_losses import row_losses
 from stages.params import Params
+from stages.provenance.origin import read_origin
 from stages.scoring.metrics import RIVALS
 from stages.templates import Template
 from stages.tokens import IGNORED, Row
 from stages.tuning.base import check_context, load_base_model
-from stages.tuning.origin import read_origin
 from stages.workspace.errors import InputError
 
 

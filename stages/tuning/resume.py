@@ -7,39 +7,22 @@ the queue alike, so an experiment survives the loss of its temporary workspace.
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-import stages
-from stages.params import Params
+from stages.provenance.origin import Origin
 from stages.workspace.errors import InputError
-from stages.workspace.outputs import MANIFEST
-from stages.workspace.paths import BASE_MODEL, TOKENIZED
 
 FOLDER = ".resume"
-LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors", "datasets")
 
 
-def key_of_the_run(params: Params) -> str:
-    """Hash of all that the trained prompt depends on: params, model and data bytes, code, versions of libraries."""
-    read = {
-        "seed": params.seed,
-        "threads": params.threads,
-        "device": params.device,
-        "dtype": params.model.dtype,
-        "train": params.train.model_dump(exclude={"save_every"}),
-        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
-    }
-    digest = hashlib.sha256(json.dumps(read, sort_keys=True).encode())
-    code = Path(stages.__path__[0])
-    for file in (BASE_MODEL / MANIFEST, TOKENIZED / MANIFEST, *sorted(code.rglob("*.py"))):
-        name = file.relative_to(code).as_posix() if file.is_relative_to(code) else file.as_posix()
-        digest.update(f"\n{name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
-    return digest.hexdigest()[:32]
+def key_of_the_run(origin: Origin) -> str:
+    """Hash of all that the trained prompt depends on."""
+    return hashlib.sha256(json.dumps(asdict(origin), sort_keys=True).encode()).hexdigest()[:32]
 
 
 @contextlib.contextmanager
@@ -62,13 +45,28 @@ def checkpoint_folder(key: str) -> Iterator[Path]:
 
 
 def tell_of_others(folder: Path) -> None:
-    """Print that checkpoints of other runs lie beside `folder`, where some do."""
-    if others := sum(1 for run in folder.parent.iterdir() if run != folder):
+    """Print that checkpoints of other runs lie beside `folder`, where some do that no run holds."""
+    if others := sum(1 for run in folder.parent.iterdir() if run != folder and not _is_held(run)):
         print(
             f"train: {folder.parent} holds checkpoints of {others} other run(s), of other params, data, code or model; "
             "they are not used",
             flush=True,
         )
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a run, of an experiment beside this one, has `folder`, or has just removed it."""
+    try:
+        probe = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(probe)
+    return False
 
 
 def _remove(folder: Path) -> None:

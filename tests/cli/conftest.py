@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.test_dvc import toy_clone
+from tests.clones import toy_clone
 from tests.toy import make_model
 
 Command = Callable[..., str]
@@ -105,11 +105,11 @@ def new_adapter(folder: Path, method: str, **settings: object) -> Path:
     from transformers import AutoTokenizer
 
     from stages.params import load_params
+    from stages.provenance.origin import origin_of_a_run, write_origin
     from stages.tuning.base import load_base_model
     from stages.tuning.initialise import new_soft_prompt
-    from stages.tuning.origin import write_origin
     from stages.workspace.outputs import output_folder
-    from stages.workspace.paths import BASE_MODEL, TOKENIZED
+    from stages.workspace.paths import BASE_MODEL
 
     params = load_params()
     train = params.train.model_copy(update={"method": method, "init": "random", **settings})
@@ -117,7 +117,7 @@ def new_adapter(folder: Path, method: str, **settings: object) -> Path:
     model = new_soft_prompt(load_base_model(BASE_MODEL, params), tokenizer, BASE_MODEL, train, seed=7)
     with output_folder(folder) as partial:
         model.save_pretrained(str(partial))
-        write_origin(partial, BASE_MODEL, TOKENIZED)
+        write_origin(partial, origin_of_a_run())
     return folder
 
 

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from tests.cli.conftest import Command, copy_of, new_adapter, plain_peft
-from tests.test_dvc import call
+from tests.clones import call
 
 
 @pytest.fixture(scope="session")

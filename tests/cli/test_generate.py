@@ -15,7 +15,7 @@ import torch
 from stages.cli.answers import AnswerStreamer
 from stages.templates import Template
 from tests.cli.conftest import Command, change_origin, copy_of, new_adapter, plain_peft
-from tests.test_dvc import environment
+from tests.clones import environment
 
 QUESTION = "What is an apple?"
 

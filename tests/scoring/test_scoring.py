@@ -70,7 +70,7 @@ def test_metrics_and_headline() -> None:
         "bare": 2.0,
         "hard": 1.5,
         "tuned": 1.0,
-        "tuned_minus_hard": "-0.500 [-0.500, -0.500]",
+        "tuned_minus_hard": -0.5,
         "verdict": "helps",
     }
 

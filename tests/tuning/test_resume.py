@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,9 @@ import psutil
 import pytest
 from transformers import TrainerCallback
 
-from stages.params import load_params
+from stages.provenance.origin import origin_of_a_run
 from stages.tuning import training
-from stages.tuning.resume import FOLDER, checkpoint_folder, key_of_the_run
+from stages.tuning.resume import FOLDER, key_of_the_run
 from stages.workspace.guard import run_stage
 from tests.toy import ROOT, write_params
 
@@ -221,11 +220,11 @@ def test_a_checkpoint_of_other_params_is_not_used_and_says_so(project, killed_at
 
 def test_save_every_changes_no_byte_and_no_key(project) -> None:
     write_params(project, **CHANGES)
-    key = key_of_the_run(load_params())
+    key = key_of_the_run(origin_of_a_run())
     train()
     whole = outputs(project)
     write_params(project, **{"train.save_every": 5})
-    assert key_of_the_run(load_params()) == key
+    assert key_of_the_run(origin_of_a_run()) == key
     clean(project)
     train()
     assert outputs(project) == whole
@@ -233,47 +232,22 @@ def test_save_every_changes_no_byte_and_no_key(project) -> None:
 
 @pytest.mark.parametrize("file", ["models/base/SHA256SUMS", "data/tokenized/SHA256SUMS"])
 def test_other_inputs_have_another_key(project, file) -> None:
-    before = key_of_the_run(load_params())
+    before = key_of_the_run(origin_of_a_run())
     (project / file).write_text("other bytes\n", encoding="utf-8")
-    assert key_of_the_run(load_params()) != before
+    assert key_of_the_run(origin_of_a_run()) != before
 
 
 def test_other_code_and_other_libraries_have_another_key(project, monkeypatch, tmp_path) -> None:
-    before = key_of_the_run(load_params())
+    before = key_of_the_run(origin_of_a_run())
     code = shutil.copytree(ROOT / "stages", tmp_path / "code/stages")
     with monkeypatch.context() as patch:
         patch.setattr("stages.__path__", [str(code)])
-        assert key_of_the_run(load_params()) == before, "wherever the code lies"
+        assert key_of_the_run(origin_of_a_run()) == before, "wherever the code lies"
         with (code / "tuning/order.py").open("a") as file:
             file.write("# changed\n")
-        assert key_of_the_run(load_params()) != before
+        assert key_of_the_run(origin_of_a_run()) != before
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
-    assert key_of_the_run(load_params()) != before
-
-
-def test_the_folder_is_that_of_the_main_repository(project, monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
-    with checkpoint_folder("abc") as folder:
-        assert folder == tmp_path / "main/.resume/abc"
-    assert not (tmp_path / "main/.resume").exists()
-
-
-def test_a_second_run_of_the_same_work_waits_for_the_first(project, capfd) -> None:
-    order = []
-
-    def second() -> None:
-        with checkpoint_folder("abc"):
-            order.append("second")
-
-    with checkpoint_folder("abc") as folder:
-        thread = threading.Thread(target=second)
-        thread.start()
-        time.sleep(0.3)
-        order.append("first")
-        assert folder.exists()
-    thread.join(timeout=10)
-    assert order == ["first", "second"]
-    assert "another run is doing the same work; waiting" in capfd.readouterr().out
+    assert key_of_the_run(origin_of_a_run()) != before
 
 
 @pytest.mark.parametrize("lines", [4, 30])

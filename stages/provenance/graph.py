@@ -1,0 +1,42 @@
+"""dvc.yaml and params.yaml as DVC reads them, for what a stage has recorded."""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file (version 1.2, as DVC reads it) as plain values."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig"))
+
+
+def stages_of(root: Path) -> dict[str, Any]:
+    """The stages of the dvc.yaml in `root`, in its order."""
+    return read_yaml(root / "dvc.yaml")["stages"]
+
+
+def params_of(stages: Iterable[str], root: Path) -> dict[str, Any]:
+    """Key -> value of the params that `stages` declare, in the order of dvc.yaml in `root`.
+
+    Of a params.yaml that lacks a key, which an older one may, the value is None.
+    """
+    graph, values = stages_of(root), read_yaml(root / "params.yaml")
+    keys = dict.fromkeys(key for stage in stages for key in graph[stage].get("params", []))
+    return {key: functools.reduce(lambda place, name: (place or {}).get(name), key.split("."), values) for key in keys}
+
+
+def broken_links(root: Path, stage: str) -> list[str]:
+    """What `stage`, or one before it, has read with other bytes than another has written, by the dvc.lock in `root`."""
+    locked = read_yaml(root / "dvc.lock")["stages"]
+    writers = {out["path"]: (name, out["md5"]) for name, entry in locked.items() for out in entry.get("outs", [])}
+    broken = []
+    for dep in locked.get(stage, {}).get("deps", []):
+        writer, digest = writers.get(dep["path"], (None, None))
+        if writer is not None:
+            if dep["md5"] != digest:
+                broken.append(f"{stage} has read another {dep['path']} than {writer} has written: run dvc repro")
+            broken += broken_links(root, writer)
+    return list(dict.fromkeys(broken))

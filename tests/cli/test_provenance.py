@@ -1,0 +1,79 @@
+"""`prompt-tuning provenance`: an adapter held against the repository, and an experiment against its own code."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command, copy_of, invoke
+from tests.clones import call
+from tests.toy import write_params
+
+
+@pytest.fixture
+def changeable(repository: Path) -> Iterator[Path]:
+    """The repository, whose tracked files a test may change."""
+    yield repository
+    call(repository, "git checkout -q .")
+
+
+def differing(*names: object) -> dict[str, tuple[str, str]]:
+    """What -> (made with, here), of all that is not the same."""
+    result = invoke("provenance", *names, "--json")
+    shown, _ = json.JSONDecoder().raw_decode(result.stdout)  # the runner puts the message of the exit behind it
+    found = {line["what"]: (line["made with"], line["here"]) for line in shown["made_of"] if line["here"] != "same"}
+    assert (result.exit_code == 0) == shown["verified"] == (not found)
+    return found
+
+
+def test_of_the_workspace_all_is_the_same(answer: Command, repository: Path) -> None:
+    shown = answer("provenance")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()[2:]]
+    assert {line[2] for line in lines} == {"same"}
+    made_with = {line[0]: line[1] for line in lines}
+    assert made_with["model"] == "models/local/toy"
+    assert made_with["rows, from"] == "data/local/rows.json"
+    assert made_with["train.num_virtual_tokens"] == "4"
+    assert {"seed", "train.learning_rate", "stages/engine", "stages/train.py", "torch", "peft"} <= made_with.keys()
+    assert "train.save_every" not in made_with, "changes no byte"
+
+
+def test_changed_code_params_and_libraries(changeable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(changeable, **{"train.batch_size": 5, "evaluate.rows": 1})
+    assert differing() == {"train.batch_size": ("8", "5")}
+    with (changeable / "stages/tuning/order.py").open("a") as file:
+        file.write("# changed\n")
+    assert set(differing()) == {"train.batch_size", "stages/tuning"}
+    monkeypatch.setattr("stages.provenance.versions.importlib.metadata.version", lambda name: "0.0.1+local")
+    assert differing()["torch"][1] == "0.0.1"
+
+
+def test_an_experiment_is_held_against_its_own_code_and_params(changeable: Path, answer: Command) -> None:
+    call(changeable, "dvc exp run --name six -S train.num_virtual_tokens=6 train && git checkout . && dvc checkout")
+    with (changeable / "stages/tuning/order.py").open("a") as file:
+        file.write("# changed since\n")
+    shown = answer("provenance", "six")
+    assert "| train.num_virtual_tokens " in shown
+    assert set(differing()) == {"stages/tuning"}
+
+
+def test_other_rows_and_another_model(repository: Path, tmp_path: Path) -> None:
+    changed = copy_of(repository / "models/adapter", tmp_path / "other", rows_sha256="0" * 64, base_sha256="f" * 64)
+    assert set(differing(changed)) == {"model, SHA-256", "rows, SHA-256"}
+
+
+def test_a_lock_whose_stages_do_not_follow_from_each_other(changeable: Path) -> None:
+    lock = changeable / "dvc.lock"
+    text = lock.read_text(encoding="utf-8")
+    digest = text.split("path: data/prepared")[1].split("md5: ")[1][:32]
+    lock.write_text(text.replace(digest, "0" * 32, 1), encoding="utf-8")
+    assert "data/prepared" in differing()["rows, from"][1]
+
+
+def test_a_damaged_adapter_and_an_unknown_name(refusal: Command, adapter: Path, tmp_path: Path) -> None:
+    other = copy_of(adapter, tmp_path / "other")
+    (other / "origin.json").unlink()
+    (other / "origin.json").write_text("{}", encoding="utf-8")
+    assert "origin.json is damaged" in refusal("provenance", other)
+    assert "nothing-known is no folder, and no experiment" in refusal("provenance", "nothing-known")

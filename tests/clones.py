@@ -1,0 +1,65 @@
+"""Clones of the working tree in which the real DVC and make run, on the toy."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.toy import ROOT, STAGES, TOY, write_general, write_params, write_rows
+
+LOCAL = {
+    "model.source": "models/local/toy",
+    "data.source": "data/local/rows.json",
+    "general.source": "data/local/general.txt",
+}
+
+
+def clone_of_the_working_tree(folder: Path) -> Path:
+    """What a clone of a commit of the working tree would hold, with one commit."""
+    names = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True).splitlines()
+    for name in names:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv").mkdir()
+    (folder / ".venv/installed").touch()  # the environment of the tests is on PATH
+    call(folder, "git init -q -b main && git config user.name test && git config user.email test@localhost")
+    call(folder, "git add -A && git commit -qm clone")
+    return folder
+
+
+def call(folder: Path, command: str, *, ok: bool = True) -> str:
+    """Run a command of the README in `folder`, with this environment's tools; return all that it prints."""
+    result = subprocess.run(["bash", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True)
+    text = result.stdout + result.stderr
+    assert (result.returncode == 0) == ok, text
+    return text
+
+
+def environment() -> dict[str, str]:
+    # A stage that ran in this process has set HF_HUB_OFFLINE for good.
+    inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    return {
+        **inherited,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "MAKEFLAGS": "--assume-old=.venv/installed",
+    }
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def toy_clone(folder: Path, toy_model: Path, **changes: object) -> Path:
+    """A clone in `folder` in which `make repro` has run on the toy, committed."""
+    clone_of_the_working_tree(folder)
+    shutil.copytree(toy_model, folder / "models/local/toy")
+    write_rows(folder).rename(folder / "data/local/rows.json")
+    write_general(folder).rename(folder / "data/local/general.txt")
+    call(folder, "dvc add data/local/rows.json data/local/general.txt")
+    write_params(folder, **{**TOY, **LOCAL, **changes})
+    output = call(folder, "make repro")
+    assert sorted(stages_run(output)) == sorted(STAGES)
+    call(folder, "git add -A && git commit -qm toy")
+    return folder

@@ -1,0 +1,52 @@
+"""Experiments through the real DVC, on the toy."""
+
+import json
+from pathlib import Path
+
+from playwright.sync_api import Browser
+
+from tests.clones import call, stages_run
+
+
+def test_the_first_experiment(clone: Path) -> None:
+    output = call(clone, "dvc exp run -S train.num_virtual_tokens=5")
+    assert stages_run(output) == ["train", "evaluate", "report"]
+    config = json.loads((clone / "models/adapter/adapter_config.json").read_text(encoding="utf-8"))
+    assert config["num_virtual_tokens"] == 5
+    shown = json.loads(call(clone, "dvc exp show --json"))
+    assert len(shown[1]["experiments"]) == 1, "the workspace, then the commit with its experiment"
+
+
+def test_a_file_added_to_local_stays_through_checkouts_and_experiments(clone: Path) -> None:
+    (clone / "data/local/more.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 3, encoding="utf-8")
+    call(clone, "dvc add data/local/more.jsonl && dvc checkout")
+    assert (clone / "data/local/more.jsonl").exists()
+    call(clone, "dvc exp run -S train.max_steps=2")
+    assert (clone / "data/local/more.jsonl").exists()
+    call(clone, "rm data/local/more.jsonl && dvc checkout data/local/more.jsonl.dvc")
+    assert (clone / "data/local/more.jsonl").exists()
+
+
+def test_another_rival_reruns_no_training(clone: Path) -> None:
+    output = call(clone, "dvc exp run -S 'evaluate.hard_prompt=\"Be brief: a word.\"'")
+    assert stages_run(output) == ["evaluate", "report"]
+
+
+def test_dvc_shows_a_table_that_fits_a_terminal(clone: Path) -> None:
+    widest = max(len(line) for line in call(clone, "dvc metrics show").splitlines())
+    assert widest <= 150
+    call(clone, "dvc exp run -S train.num_virtual_tokens=5")
+    shown = call(clone, "COLUMNS=150 dvc exp show --only-changed --no-pager")
+    assert "train.num_virtual_tokens" in shown, "nothing had to be left out"
+    assert max(len(line) for line in shown.splitlines()) <= 150
+
+
+def test_plots_are_drawn_offline(clone: Path, browser: Browser) -> None:
+    call(clone, "dvc plots show")
+    page, requests = browser.new_page(), list[str]()
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((clone / "dvc_plots/index.html").as_uri())
+    page.wait_for_selector(".marks")
+    assert page.locator(".vega-embed .marks").count() == 2
+    assert len(requests) == 1, "the page itself"
+    page.close()

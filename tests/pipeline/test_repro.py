@@ -1,0 +1,84 @@
+"""`make repro` and `dvc repro` on the toy: what reruns, what is refused, what is repaired."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from tests.clones import call, stages_run
+from tests.toy import STAGES, write_params
+
+
+def test_make_repro_again_does_nothing_and_says_so(clone: Path) -> None:
+    output = call(clone, "make repro")
+    assert stages_run(output) == []
+    assert "up to date" in output
+    metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
+    for rival, name in (("bare", "bare model"), ("hard", "hard prompt"), ("tuned", "tuned prompt")):
+        assert f"| {name:12} | {metrics[rival]['loss']:14.3f} |" in output
+    assert "adapter models/adapter" in output
+
+
+def test_force_leaves_dvc_lock_unchanged(clone: Path) -> None:
+    before = (clone / "dvc.lock").read_bytes()
+    assert sorted(stages_run(call(clone, "dvc repro --force"))) == sorted(STAGES)
+    assert (clone / "dvc.lock").read_bytes() == before
+    assert call(clone, "git status --porcelain") == ""
+
+
+def test_an_edited_local_file_reruns_its_stage(clone: Path) -> None:
+    rows = clone / "data/local/rows.json"
+    text = rows.read_text(encoding="utf-8")
+    rows.unlink()  # it is a link into DVC's cache
+    rows.write_text(text.replace("apple", "apricot"), encoding="utf-8")
+    assert sorted(stages_run(call(clone, "dvc repro"))) == sorted(STAGES[1:])
+
+
+def test_make_repro_refuses_a_bad_value_before_dvc_deletes_anything(clone: Path) -> None:
+    write_params(clone, **{"train.batch_sise": 3})
+    output = call(clone, "make repro", ok=False)
+    assert "params.yaml: train.batch_sise: unknown key; did you mean train.batch_size?" in output
+    assert "Traceback" not in output
+    assert stages_run(output) == []
+    assert (clone / "models/adapter/adapter_model.safetensors").exists()
+
+
+def test_a_bad_value_given_to_dvc_loses_no_work(clone: Path) -> None:
+    output = call(clone, "dvc exp run -S train.num_virtual_tokens=0", ok=False)
+    assert "error: params.yaml: train.num_virtual_tokens: 0 is not allowed; allowed: at least 1" in output
+    assert "git checkout . && dvc checkout" in output
+    assert "Traceback" not in output
+    call(clone, "git checkout -q . && dvc checkout")
+    assert "up to date" in call(clone, "dvc status fetch_model fetch_data fetch_general prepare tokenize train")
+    # headline.json has the same length whatever it says, which git, within a second, takes for unchanged.
+    assert set(stages_run(call(clone, "make repro"))) <= {"evaluate", "report"}
+
+
+def test_the_gate_reruns_nothing_and_lets_a_better_prompt_pass(clone: Path) -> None:
+    metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
+    write_params(clone, **{"evaluate.require": True})
+    output = call(clone, "make repro", ok=metrics["verdict"] == "helps")
+    assert stages_run(output) == []
+    assert f"Verdict: {metrics['verdict']}. Against the hard prompt" in output
+
+
+def test_a_damaged_object_in_the_cache_is_noticed_and_repaired(clone: Path) -> None:
+    """Written in place, past the read-only bit, as through a hard link in a workspace; checkout restores the damage."""
+    digest = hashlib.md5((clone / "models/base/model.safetensors").read_bytes()).hexdigest()
+    weights = clone / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    weights.chmod(0o644)
+    with weights.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x42")
+    weights.chmod(0o444)
+    shutil.rmtree(clone / "models/base")
+    call(clone, "dvc checkout")  # DVC trusts its cache
+    write_params(clone, **{"train.num_virtual_tokens": 6})
+    output = call(clone, "dvc repro", ok=False)
+    assert "models/base/model.safetensors is damaged" in output
+    assert "make repair" in output
+    output = call(clone, "make repair")
+    assert "2 damaged" in output, "the object and the folder that was linked to it"
+    assert stages_run(call(clone, "make repro"))[0] == "fetch_model"
+    assert "nothing is damaged" in call(clone, "make repair")
