@@ -13,7 +13,7 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 	-S 'evaluate.hard_prompt="$(TEXT)"' -S 'train.init_text="$(TEXT)"' \
 	-S train.epochs=1 -S train.max_steps=null -S train.batch_size=8 -S train.accumulation_steps=1
 
-.PHONY: repro reference test lint benchmark repair lock
+.PHONY: repro reference test lint benchmark repair unlock lock
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
@@ -38,6 +38,9 @@ benchmark: .venv/installed ## speed against PEFT and Trainer, to results/benchma
 
 repair: .venv/installed ## remove what is damaged in the workspace and in DVC's cache
 	@python -m stages.workspace.repair
+
+unlock: .venv/installed ## repair what a kill of DVC leaves behind: stale locks, the queue, a detached HEAD
+	@python -m stages.workspace.unlock
 
 lock: .venv/installed ## write requirements.lock from pyproject.toml
 	pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \

@@ -65,5 +65,5 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         faults = describe(error, Params)
-        hint = "the last committed values come back with: git checkout . && dvc checkout"
+        hint = "the last committed values come back with: git checkout HEAD . && dvc checkout"
         raise InputError(*(f"{path}: {fault}" for fault in faults), hint) from None

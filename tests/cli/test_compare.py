@@ -16,7 +16,7 @@ from tests.clones import call
 def experiment(trained_clone: Path) -> str:
     """An experiment with five virtual tokens; the workspace is as it was."""
     call(trained_clone, "dvc exp run --name five -S train.num_virtual_tokens=5 train")
-    call(trained_clone, "git checkout -q . && dvc checkout")
+    call(trained_clone, "git reset -q --hard && dvc checkout")
     return "five"
 
 

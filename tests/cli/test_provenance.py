@@ -50,7 +50,9 @@ def test_changed_code_params_and_libraries(changeable: Path, monkeypatch: pytest
 
 
 def test_an_experiment_is_held_against_its_own_code_and_params(changeable: Path, answer: Command) -> None:
-    call(changeable, "dvc exp run --name six -S train.num_virtual_tokens=6 train && git checkout . && dvc checkout")
+    call(
+        changeable, "dvc exp run --name six -S train.num_virtual_tokens=6 train && git checkout HEAD . && dvc checkout"
+    )
     with (changeable / "stages/tuning/order.py").open("a") as file:
         file.write("# changed since\n")
     shown = answer("provenance", "six")

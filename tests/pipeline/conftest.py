@@ -18,4 +18,4 @@ def finished_clone(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) ->
 def clone(finished_clone: Path) -> Iterator[Path]:
     """The finished clone, brought back to its commit afterwards with the commands that messages name."""
     yield finished_clone
-    call(finished_clone, "git checkout -q . && git clean -fdq && dvc checkout -q && dvc repro -q")
+    call(finished_clone, "git reset -q --hard && git clean -fdq && dvc checkout -q --force && dvc repro -q")

@@ -1,5 +1,6 @@
 """Kills: of a stage, of DVC, of an experiment."""
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -18,13 +19,17 @@ def start_training(clone: Path, *command: str) -> tuple[subprocess.Popen, psutil
     """
     plain = {**environment(), "SHELL": "/bin/sh"}
     dvc = subprocess.Popen(command, cwd=clone, env=plain, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(clone.glob(".resume/*/checkpoint-*")):
-        assert time.monotonic() < deadline
-        assert dvc.poll() is None
-        time.sleep(0.01)
+    wait_for_checkpoints(clone, 1)
+    assert dvc.poll() is None
     children = psutil.Process(dvc.pid).children(recursive=True)
     return dvc, next(child for child in children if "stages.train" in child.cmdline())
+
+
+def wait_for_checkpoints(clone: Path, runs: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(clone.glob(".resume/*/checkpoint-*"))) < runs:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("victim", ["stage", "dvc"])
@@ -58,3 +63,43 @@ def test_a_killed_experiment_goes_on_though_its_workspace_is_gone(clone: Path) -
     assert "goes on from" in output
     assert f"{clone}/.resume" in output
     assert not (clone / ".resume").exists(), "a complete run leaves no checkpoint"
+
+
+def test_unlock_attaches_head_after_a_killed_experiment(clone: Path) -> None:
+    dvc, stage = start_training(clone, *["dvc", "exp", "run", "-S", "train.max_steps=303"])
+    assert "error: DVC runs here (PID " in call(clone, "make unlock", ok=False)
+    psutil.Process(dvc.pid).kill()
+    dvc.wait(timeout=60)
+    stage.wait(timeout=10)
+    assert call(clone, "git branch --show-current") == "", "what DVC leaves behind"
+    output = call(clone, "make unlock")
+    assert "HEAD: on main again" in output
+    assert "git checkout HEAD . && dvc checkout --force" in output
+    assert call(clone, "git branch --show-current").strip() == "main"
+    assert "goes on from" in call(clone, "make repro"), "the experiment's params are still there"
+    call(clone, "git checkout HEAD . && dvc checkout --force")
+    assert "up to date" in call(clone, "dvc status")
+    assert "nothing to repair" in call(clone, "make unlock")
+
+
+def test_unlock_ends_killed_experiments_of_the_queue(clone: Path) -> None:
+    """Their checkpoints stay."""
+    for steps in (5000, 5001):
+        call(clone, f"dvc exp run --queue --name killed-{steps} -S train.max_steps={steps}")
+    call(clone, "dvc queue start -j 2 > .dvc/tmp/queue.log 2>&1")  # a worker would hold the pipe
+    wait_for_checkpoints(clone, 2)
+    of_dvc = [process for process in psutil.process_iter(["cmdline", "cwd"]) if "dvc" in str(process.info["cmdline"])]
+    for process in of_dvc:
+        if (process.info["cwd"] or "").startswith(str(clone)):
+            process.kill()
+    deadline = time.monotonic() + 30
+    while any((process.info["cwd"] or "").startswith(str(clone)) for process in psutil.process_iter(["cwd"])):
+        assert time.monotonic() < deadline, "no stage goes on as an orphan"
+        time.sleep(0.1)
+    assert call(clone, "dvc queue status").count("Running") == 2, "what DVC leaves behind"
+    output = call(clone, "make unlock")
+    assert "killed-5000: killed; taken out of the queue" in output
+    assert "killed-5001: killed; taken out of the queue" in output
+    assert not list((clone / ".dvc/tmp/exps").glob("tmp*"))
+    assert "Running" not in call(clone, "dvc queue status")
+    shutil.rmtree(clone / ".resume")
