@@ -13,7 +13,7 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 	-S 'evaluate.hard_prompt="$(TEXT)"' -S 'train.init_text="$(TEXT)"' \
 	-S train.epochs=1 -S train.max_steps=null -S train.batch_size=8 -S train.accumulation_steps=1
 
-.PHONY: repro reference test lint benchmark repair unlock lock
+.PHONY: repro reference test lint benchmark repair unlock remote ci lock
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
@@ -32,6 +32,8 @@ lint: .venv/installed
 	ruff check .
 	ruff format --check .
 	mypy
+	check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	zizmor --offline --quiet .github
 
 benchmark: .venv/installed ## speed against PEFT and Trainer, to results/benchmark.json; ALPACA=path names the rows
 	@python -m benchmarks.speed
@@ -41,6 +43,16 @@ repair: .venv/installed ## remove what is damaged in the workspace and in DVC's 
 
 unlock: .venv/installed ## repair what a kill of DVC leaves behind: stale locks, the queue, a detached HEAD
 	@python -m stages.workspace.unlock
+
+remote: .venv/installed ## share outputs through URL=s3://BUCKET/PATH, or any other that DVC knows
+	@case "$(URL)" in *://*|/*) ;; *) echo "error: URL is '$(URL)'; allowed: an address, or a path from the root: \
+	make remote URL=s3://BUCKET/PATH" >&2; exit 1;; esac
+	@dvc remote add --quiet --default --force storage "$(URL)"
+	@dvc config remote.storage.verify true
+	@echo "remote: $(URL), in .dvc/config: commit it; dvc push sends outputs there, dvc pull brings them"
+
+ci: .venv/installed .dvc/config.local ## what CI does with the pipeline; BASE=main compares with that branch
+	@.github/pipeline.sh
 
 lock: .venv/installed ## write requirements.lock from pyproject.toml
 	pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
