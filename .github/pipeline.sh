@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 python -m stages.params
+# `dvc repro` brings back outputs from the cache, but not data that was given to `dvc add`.
+dvc checkout --quiet --allow-missing
 dvc repro
 verdict=0
 said=$(prompt-tuning verify HEAD 2>&1) || verdict=$?
@@ -20,7 +22,9 @@ comment=results/ci.md
     base=$(git rev-parse FETCH_HEAD)
     for what in metrics params; do
       difference=$(dvc "$what" diff --md "$base")
-      printf '\n## Change of %s against %s\n\n%s\n' "$what" "$BASE" "${difference:-none}"
+      # Without a difference it is nothing, or a table's head alone.
+      [ "$(wc -l <<< "$difference")" -gt 2 ] || difference=none
+      printf '\n## Change of %s against %s\n\n%s\n' "$what" "$BASE" "$difference"
     done
   fi
 } > "$comment"
