@@ -73,7 +73,8 @@ def differences(there: Path, here: Path) -> tuple[list[str], list[str]]:
         if stage not in was or stage not in now:
             faults.append(f"dvc.lock has {'no stage' if stage not in was else 'a stage'} {stage}, here it is otherwise")
             continue
-        if changed := [name for name, value in _inputs(now, stage).items() if _inputs(was, stage).get(name) != value]:
+        read, reads = _inputs(was, stage), _inputs(now, stage)
+        if changed := [name for name in read | reads if read.get(name) != reads.get(name)]:
             faults.append(f"{stage} was made with another {', '.join(changed)}")
             continue
         before, after = (_hashes(lock[stage].get("outs", [])) for lock in (was, now))

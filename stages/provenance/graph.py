@@ -32,11 +32,14 @@ def broken_links(root: Path, stage: str) -> list[str]:
     """What `stage`, or one before it, has read with other bytes than another has written, by the dvc.lock in `root`."""
     locked = read_yaml(root / "dvc.lock")["stages"]
     writers = {out["path"]: (name, out["md5"]) for name, entry in locked.items() for out in entry.get("outs", [])}
-    broken = []
-    for dep in locked.get(stage, {}).get("deps", []):
-        writer, digest = writers.get(dep["path"], (None, None))
-        if writer is not None:
+    broken, reached = [], [stage]
+    for reader in reached:  # which grows by the stages that wrote what it reads
+        for dep in locked.get(reader, {}).get("deps", []):
+            writer, digest = writers.get(dep["path"], (None, None))
+            if writer is None:
+                continue
             if dep["md5"] != digest:
-                broken.append(f"{stage} has read another {dep['path']} than {writer} has written: run dvc repro")
-            broken += broken_links(root, writer)
-    return list(dict.fromkeys(broken))
+                broken.append(f"{reader} has read another {dep['path']} than {writer} has written: run dvc repro")
+            if writer not in reached:
+                reached.append(writer)
+    return broken

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import psutil
+
 from stages.workspace.errors import InputError
 from stages.workspace.guard import exit_on_input_error
 
@@ -31,24 +33,17 @@ def main() -> None:
 
 def processes_here(root: Path) -> list[str]:
     """DVC's processes and stages that run in the repository `root` or in a temporary workspace of it."""
-    import psutil
-
+    own = psutil.Process()
+    family = {own.pid, *(parent.pid for parent in own.parents())}
     found = []
     for process in psutil.process_iter(["cwd", "cmdline"]):
         command = process.info["cmdline"] or []
         is_dvc = any(Path(part).name == "dvc" for part in command[:2])
         is_stage = "-m" in command and any(part.startswith("stages.") for part in command)
         inside = process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(root)
-        if inside and (is_dvc or is_stage) and process.pid not in _own_family():
+        if inside and (is_dvc or is_stage) and process.pid not in family:
             found.append(f"PID {process.pid}: {' '.join(command)[:60]}")
     return found
-
-
-def _own_family() -> set[int]:
-    import psutil
-
-    own = psutil.Process()
-    return {own.pid, *(parent.pid for parent in own.parents())}
 
 
 def _end_killed_tasks() -> list[str]:

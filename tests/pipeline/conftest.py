@@ -16,6 +16,6 @@ def finished_clone(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) ->
 
 @pytest.fixture
 def clone(finished_clone: Path) -> Iterator[Path]:
-    """The finished clone, brought back to its commit afterwards with the commands that messages name."""
+    """The finished clone, brought back to its commit afterwards."""
     yield finished_clone
     call(finished_clone, "git reset -q --hard && git clean -fdq && dvc checkout -q --force && dvc repro -q")
