@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import io
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ def set_environment(*, network: bool = False) -> None:
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
     """Turn `InputError`, a full disk and Ctrl-C into one line on stderr and exit status 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its escape, as on stderr
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except InputError as error:
