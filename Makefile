@@ -13,7 +13,10 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 	-S 'evaluate.hard_prompt="$(TEXT)"' -S 'train.init_text="$(TEXT)"' \
 	-S train.epochs=1 -S train.max_steps=null -S train.batch_size=8 -S train.accumulation_steps=1
 
-.PHONY: repro reference test lint benchmark repair unlock remote ci lock
+JOBS ?= 2
+TRIALS ?= 10
+
+.PHONY: repro reference test lint benchmark repair sweep search unlock remote ci lock
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
@@ -40,6 +43,12 @@ benchmark: .venv/installed ## speed against PEFT and Trainer, to results/benchma
 
 repair: .venv/installed ## remove what is damaged in the workspace and in DVC's cache
 	@python -m stages.workspace.repair
+
+sweep: .venv/installed .dvc/config.local ## run experiments/NAME.sh, JOBS=2 experiments at a time, then show what it found
+	@python -m experiments.sweep "$(NAME)" --jobs "$(JOBS)"
+
+search: .venv/installed .dvc/config.local ## search a learning rate and a number of virtual tokens with Optuna, in TRIALS=10 experiments
+	@python -m experiments.search --trials "$(TRIALS)"
 
 unlock: .venv/installed ## repair what a kill of DVC leaves behind: stale locks, the queue, a detached HEAD
 	@python -m stages.workspace.unlock

@@ -63,12 +63,12 @@ def loss_chart(training: Curve, validation: Curve, kept: int) -> Markup:
     ]
     encodings = [{"x": x}, {"x": x, "y": y}, {"x": x, "y": y}]
     layers = [{**layer, "encoding": encoding} for layer, encoding in zip(layers, encodings, strict=True)]
-    return _svg({"layer": layers}, 370, 210, bottom=24)
+    return svg({"layer": layers}, 370, 210, bottom=24)
 
 
 def learning_rate_chart(learning_rate: Curve, *same_steps: Curve) -> Markup:
     """Learning rate by step, over the steps of `same_steps` too, so that it lines up with the chart above it."""
-    return _svg(
+    return svg(
         {
             "data": _curve(learning_rate, "rate"),
             "mark": {"type": "line", "color": "var(--hard)", "strokeWidth": 2},
@@ -113,7 +113,7 @@ def slice_chart(slices: list[dict[str, Any]], bounds: tuple[float, float]) -> Ma
             "encoding": {"text": {"field": "name"}, "y": y},
         },
     ]
-    return _svg({"data": _data(rows), "layer": layers}, 275, SLICE_HEIGHT * len(rows), left=155)
+    return svg({"data": _data(rows), "layer": layers}, 275, SLICE_HEIGHT * len(rows), left=155)
 
 
 def scatter_chart(rows: list[dict[str, Any]], linked: set[str]) -> Markup:
@@ -157,10 +157,11 @@ def scatter_chart(rows: list[dict[str, Any]], linked: set[str]) -> Markup:
             "encoding": {**point, "href": {"field": "link", "type": "nominal"}},
         },
     ]
-    return _svg({"layer": layers}, 370, 340)
+    return svg({"layer": layers}, 370, 340)
 
 
-def _svg(spec: dict[str, Any], width: int, height: int, left: int = 60, bottom: int = 44) -> Markup:
+def svg(spec: dict[str, Any], width: int, height: int, left: int = 60, bottom: int = 44) -> Markup:
+    """A chart of Vega-Lite; `width` and `height` of what is between the axes, and margins for them, in pixels."""
     import vl_convert
 
     whole = {
@@ -172,9 +173,9 @@ def _svg(spec: dict[str, Any], width: int, height: int, left: int = 60, bottom: 
         "padding": {"left": left, "right": 14, "top": 8, "bottom": bottom},
         "config": CONFIG,
     }
-    svg = vl_convert.vegalite_to_svg(whole, vl_version=VEGA_LITE, allowed_base_urls=[])
+    drawn = vl_convert.vegalite_to_svg(whole, vl_version=VEGA_LITE, allowed_base_urls=[])
     # The rows are reached by keyboard where they are: hundreds of points need not be stops on the way.
-    return Markup(svg.replace(f'xlink:href="{HERE}', 'tabindex="-1" href="'))
+    return Markup(drawn.replace(f'xlink:href="{HERE}', 'tabindex="-1" href="'))
 
 
 def _data(rows: list[dict[str, Any]]) -> dict[str, Any]:

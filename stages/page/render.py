@@ -17,6 +17,7 @@ from stages.page.texts import FILTERS
 from stages.scoring.headline import NAMES, headline
 
 HERE = Path(__file__).parent
+STYLE = (HERE / "style.css").read_text(encoding="utf-8")
 VERDICTS = {
     "helps": "The tuned prompt helps",
     "no evidence": "No evidence that the tuned prompt helps",
@@ -27,18 +28,18 @@ SHARES = ("exact match", "cut off", "empty", "repetition")
 
 def html_page(results: Results, origin: Provenance, hard_prompt: str) -> str:
     """report.html."""
-    style, script = (HERE / "style.css").read_text(encoding="utf-8"), (HERE / "script.js").read_text(encoding="utf-8")
+    script = (HERE / "script.js").read_text(encoding="utf-8")
     listed = answers(results.rows)
     shown = {row["example_id"] for row in listed.rows}
     drawn = drawn_rows(results.rows, shown)
     return (
-        _environment(autoescape=True)
+        environment(HERE, autoescape=True)
         .get_template("report.html.jinja")
         .render(
             **_common(results),
             origin=origin,
             hard_prompt=hard_prompt,
-            style=Markup(style),
+            style=Markup(STYLE),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             loss_chart=charts.loss_chart(results.training, results.validation, results.train["step"]),
@@ -53,7 +54,7 @@ def html_page(results: Results, origin: Provenance, hard_prompt: str) -> str:
 
 def markdown_page(results: Results) -> str:
     """report.md: what fits into a comment."""
-    template = _environment(autoescape=False).get_template("report.md.jinja")
+    template = environment(HERE, autoescape=False).get_template("report.md.jinja")
     return template.render(**_common(results), headline=headline(results.metrics))
 
 
@@ -61,14 +62,15 @@ def _common(results: Results) -> dict[str, Any]:
     return {"results": results, "metrics": results.metrics, "names": NAMES, "verdicts": VERDICTS, "shares": SHARES}
 
 
-def _environment(*, autoescape: bool) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
+def environment(folder: Path, *, autoescape: bool) -> Environment:
+    """The templates of `folder`, with the filters for numbers and texts."""
+    loaded = Environment(
+        loader=FileSystemLoader(folder),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= FILTERS
-    return environment
+    loaded.filters |= FILTERS
+    return loaded

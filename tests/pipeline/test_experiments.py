@@ -47,6 +47,6 @@ def test_plots_are_drawn_offline(clone: Path, browser: Browser) -> None:
     page.on("request", lambda request: requests.append(request.url))
     page.goto((clone / "dvc_plots/index.html").as_uri())
     page.wait_for_selector(".marks")
-    assert page.locator(".vega-embed .marks").count() == 2
+    assert page.locator(".vega-embed .marks").count() == 3
     assert len(requests) == 1, "the page itself"
     page.close()
