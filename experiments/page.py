@@ -68,8 +68,8 @@ def chart(result: Summary) -> Markup:
         },
         "xOffset": {"field": "split", "sort": SPLITS},
         "color": {"field": "split", "scale": {"domain": SPLITS, "range": COLORS}, "legend": None},
-        "shape": {"field": "split", "scale": {"domain": SPLITS, "range": SHAPES}, "legend": None},
     }
+    shape = {"field": "split", "scale": {"domain": SPLITS, "range": SHAPES}, "legend": None}
     layers = [
         _layer(
             [] if result.hard is None else [{"hard": result.hard}],
@@ -84,10 +84,12 @@ def chart(result: Summary) -> Markup:
         _layer(
             seeds,
             {"type": "point", "filled": True, "size": 18, "opacity": 0.6},
-            {**places, "y": {**y, "field": "loss"}},
+            {**places, "shape": shape, "y": {**y, "field": "loss"}},
         ),
         _layer(
-            means, {"type": "point", "filled": True, "size": 80, "opacity": 1}, {**places, "y": {**y, "field": "mean"}}
+            means,
+            {"type": "point", "filled": True, "size": 80, "opacity": 1},
+            {**places, "shape": shape, "y": {**y, "field": "mean"}},
         ),
     ]
     return svg({"layer": layers}, WIDTH, HEIGHT)

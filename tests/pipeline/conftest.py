@@ -19,3 +19,4 @@ def clone(finished_clone: Path) -> Iterator[Path]:
     """The finished clone, brought back to its commit afterwards."""
     yield finished_clone
     call(finished_clone, "git reset -q --hard && git clean -fdq && dvc checkout -q --force && dvc repro -q")
+    call(finished_clone, "dvc exp remove -q --all-commits")
