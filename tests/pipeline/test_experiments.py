@@ -46,7 +46,7 @@ def test_plots_are_drawn_offline(clone: Path, browser: Browser) -> None:
     page, requests = browser.new_page(), list[str]()
     page.on("request", lambda request: requests.append(request.url))
     page.goto((clone / "dvc_plots/index.html").as_uri())
-    page.wait_for_selector(".marks")
-    assert page.locator(".vega-embed .marks").count() == 3
+    page.wait_for_selector(".vega-embed:has(.marks) >> nth=2")
+    assert page.locator(".vega-embed:has(.marks)").count() == 3
     assert len(requests) == 1, "the page itself"
     page.close()

@@ -87,7 +87,7 @@ def test_an_experiment_reaches_a_colleague(grid: Path, tmp_path: Path) -> None:
     (colleague / ".venv/installed").touch()
     call(colleague, f"make remote URL='{tmp_path}/storage'")
     assert "grid-2" in call(colleague, "dvc exp list origin")
-    call(colleague, "dvc exp pull -q origin grid-2 && dvc exp apply grid-2 && dvc pull -q")
+    call(colleague, "dvc pull -q && dvc exp pull -q origin grid-2 && dvc exp apply grid-2")
     assert "up to date" in call(colleague, "dvc status")
     assert stages_run(call(colleague, "make repro")) == []
 

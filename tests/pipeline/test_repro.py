@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
+
+import pytest
 
 from tests.clones import call, stages_run
 from tests.toy import STAGES, write_params
@@ -80,3 +83,10 @@ def test_a_damaged_object_in_the_cache_is_noticed_and_repaired(clone: Path) -> N
     assert "2 damaged" in output, "the object and the folder that was linked to it"
     assert stages_run(call(clone, "make repro"))[0] == "fetch_model"
     assert "nothing is damaged" in call(clone, "make repair")
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("train", "evaluate")])
+def test_a_stage_that_computes_nothing_imports_no_torch(clone: Path, stage: str) -> None:
+    imported = call(clone, f"python -X importtime -m stages.{stage}")
+    assert re.search(r"\| +stages\.params$", imported, re.M)
+    assert not re.search(r"\| +torch$", imported, re.M)
