@@ -17,7 +17,6 @@ dvc exp run --queue --name small -S train.num_virtual_tokens=2,3 -S seed=1,2 eva
 
 def test_a_sweep_is_run_and_shown(clone: Path, browser: Browser) -> None:
     (clone / "experiments/small.sh").write_text(SMALL, encoding="utf-8")
-    call(clone, "git add experiments && git commit -qm sweep")
     output = call(clone, "make sweep NAME=small")
     assert sorted(set(stages_run(output))) == ["evaluate", "train"], "the rest is shared, and no report is wanted"
     assert "Whether one token more helps." in output
@@ -49,7 +48,6 @@ def test_a_failed_experiment_is_named_and_not_counted(clone: Path) -> None:
     """DVC shows it with the metrics of its baseline."""
     failing = SMALL.replace("num_virtual_tokens=2,3 -S seed=1,2", "max_steps=2,0")
     (clone / "experiments/small.sh").write_text(failing, encoding="utf-8")
-    call(clone, "git add experiments && git commit -qm sweep")
     output = call(clone, "make sweep NAME=small", ok=False)
     assert "error: small-2 is not done; its log: dvc queue logs small-2" in output
     assert "Traceback" not in output
