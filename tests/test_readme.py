@@ -84,8 +84,9 @@ def test_an_experiment_of_the_readme_changes_params_as_meant(command: str, tmp_p
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     overrides = re.findall(r"-S (?:'([^']+)'|(\S+))", command)
     code = (
-        "import sys; from pathlib import Path; from dvc.utils.hydra import apply_overrides;"
-        "apply_overrides('params.yaml', sys.argv[1:]);"
+        "import sys; from pathlib import Path; from dvc.utils.hydra import apply_overrides, get_hydra_sweeps;"
+        f"every = get_hydra_sweeps({{'': sys.argv[1:]}}) if {'--queue' in command} else [{{'': sys.argv[1:]}}];"
+        "[apply_overrides('params.yaml', changes['']) for changes in every];"
         "from stages.params import load_params; load_params(Path('params.yaml'))"
     )
     result = subprocess.run(
