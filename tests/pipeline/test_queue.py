@@ -11,18 +11,19 @@ from ruamel.yaml import YAML
 
 from tests.clones import call, stages_run
 
-GRID = "dvc exp run --queue --name grid -S 'train.num_virtual_tokens=2,3' -S 'seed=range(1,3)'"
-NAMES = ("grid-1", "grid-2", "grid-3", "grid-4")
+GRID = "dvc exp run --queue --name grid -S 'train.num_virtual_tokens=2,3' -S 'seed=range(1,2)'"
+NAMES = ("grid-1", "grid-2")
 
 
 @pytest.fixture(scope="module")
 def finished_grid(finished_clone: Path) -> Iterator[Path]:
-    """The clone after a grid of four experiments, two at a time."""
+    """The clone after a grid of two experiments, two at a time."""
+    shutil.rmtree(finished_clone / ".dvc/cache/runs")  # other tests may have run the same
     queued = call(finished_clone, GRID)
-    assert [name in queued for name in NAMES] == [True] * 4
+    assert [name in queued for name in NAMES] == [True] * 2
     call(finished_clone, "dvc queue start -j 2 > queue.log 2>&1; rm queue.log")  # a worker would hold the pipe
     deadline = time.monotonic() + 300
-    while call(finished_clone, "dvc queue status").count("Success") < 4 and time.monotonic() < deadline:
+    while call(finished_clone, "dvc queue status").count("Success") < 2 and time.monotonic() < deadline:
         time.sleep(1)
     yield finished_clone
     call(finished_clone, "dvc queue remove -q --all && dvc exp remove -q --all-commits")
@@ -50,9 +51,7 @@ def test_a_grid_side_by_side_gives_what_each_gives_alone(grid: Path) -> None:
     values = {row["revs"][0]["name"]: row["revs"][0]["data"]["params"]["params.yaml"]["data"] for row in rows}
     assert {name: (v["train"]["num_virtual_tokens"], v["seed"]) for name, v in values.items()} == {
         "grid-1": (2, 1),
-        "grid-2": (2, 2),
-        "grid-3": (3, 1),
-        "grid-4": (3, 2),
+        "grid-2": (3, 1),
     }
     for name in NAMES:
         log = call(grid, f"dvc queue logs {name}")
@@ -60,14 +59,14 @@ def test_a_grid_side_by_side_gives_what_each_gives_alone(grid: Path) -> None:
         assert "WARNING" not in log
         assert "another run" not in log
     shutil.rmtree(grid / ".dvc/cache/runs")  # or DVC would take the results from there
-    output = call(grid, "dvc exp run --name alone -S train.num_virtual_tokens=3 -S seed=2")
+    output = call(grid, "dvc exp run --name alone -S train.num_virtual_tokens=3 -S seed=1")
     assert stages_run(output) == ["train", "evaluate", "report"]
-    assert locked(grid, revision_of(grid, "alone")) == locked(grid, revision_of(grid, "grid-4"))
+    assert locked(grid, revision_of(grid, "alone")) == locked(grid, revision_of(grid, "grid-2"))
 
 
 def test_experiments_are_shown_compared_applied_and_made_a_branch(grid: Path) -> None:
-    assert "train.num_virtual_tokens" in call(grid, "dvc exp diff grid-1 grid-3")
-    call(grid, "dvc exp apply grid-3")
+    assert "train.num_virtual_tokens" in call(grid, "dvc exp diff grid-1 grid-2")
+    call(grid, "dvc exp apply grid-2")
     assert "up to date" in call(grid, "dvc status")
     config = json.loads((grid / "models/adapter/adapter_config.json").read_text(encoding="utf-8"))
     assert config["num_virtual_tokens"] == 3
@@ -76,33 +75,9 @@ def test_experiments_are_shown_compared_applied_and_made_a_branch(grid: Path) ->
     assert "up to date" in call(grid, "dvc status")
 
 
-def test_an_experiment_reaches_a_colleague(grid: Path, tmp_path: Path) -> None:
-    origin = tmp_path / "origin.git"
-    call(tmp_path, f"git init -q --bare -b main '{origin}'")
-    call(grid, f"make remote URL='{tmp_path}/storage'")
-    call(grid, f"git push -q '{origin}' main && dvc push -q && dvc exp push -q '{origin}' grid-2")
-    call(tmp_path, f"git clone -q '{origin}' colleague")
-    colleague = tmp_path / "colleague"
-    (colleague / ".venv").mkdir()
-    (colleague / ".venv/installed").touch()
-    call(colleague, f"make remote URL='{tmp_path}/storage'")
-    assert "grid-2" in call(colleague, "dvc exp list origin")
-    call(colleague, "dvc pull -q && dvc exp pull -q origin grid-2 && dvc exp apply grid-2")
-    assert "up to date" in call(colleague, "dvc status")
-    assert stages_run(call(colleague, "make repro")) == []
-
-
 def test_a_temporary_workspace_leaves_this_one_alone(clone: Path) -> None:
     before = call(clone, "git status --porcelain && dvc status")
-    output = call(clone, "dvc exp run --temp --name aside -S train.max_steps=2")
+    output = call(clone, "dvc exp run --temp --name aside -S train.max_steps=3")
     assert stages_run(output) == ["train", "evaluate", "report"]
     assert call(clone, "git status --porcelain && dvc status") == before
     assert locked(clone, revision_of(clone, "aside"))["models/adapter"] != locked(clone)["models/adapter"]
-
-
-def test_a_param_set_back_comes_out_of_the_run_cache(clone: Path) -> None:
-    call(clone, "dvc exp run -S seed=1")
-    call(clone, "dvc exp run -S seed=2")
-    output = call(clone, "dvc exp run -S seed=1")
-    assert stages_run(output) == []
-    assert output.count("is cached - skipping run") == 3
