@@ -83,7 +83,7 @@ def _setting(params: list[str], values: tuple[str, ...], runs: list[Experiment])
     validations = {_word(run.params["seed"]): run.metrics["validation"] for run in runs}
     tests = {_word(run.params["seed"]): run.metrics["tuned"] for run in runs}
     return Setting(
-        values=values[0] if len(values) == 1 else ", ".join(named),
+        values=values[0] if len(values) == 1 else ", ".join(named) or "all the same",
         validations=validations,
         tests=tests,
         validation=t_interval([*validations.values()]),
