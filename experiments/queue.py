@@ -49,6 +49,17 @@ def experiments(name: str) -> list[Experiment]:
     return [experiment for _, experiment in sorted(found, key=lambda pair: pair[0])]
 
 
+def count(name: str, text: str, of: str) -> int:
+    """The number in `text`, the value of make's variable `name`.
+
+    Raises:
+        InputError: if it is none, or less than 1; `of` says of what it is the number.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{name} is '{text}'; allowed: a number of {of}, at least 1")
+    return int(text)
+
+
 def remove(name: str) -> None:
     """Remove the experiments named so. What they computed stays in DVC's cache, where the next run finds it."""
     if earlier := [experiment.name for experiment in experiments(name)]:

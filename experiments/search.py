@@ -9,8 +9,7 @@ import json
 
 import optuna
 
-from experiments.queue import dvc, experiments, remove
-from stages.workspace.errors import InputError
+from experiments.queue import count, dvc, experiments, remove
 from stages.workspace.guard import exit_on_input_error
 
 NAME = "search"
@@ -28,10 +27,7 @@ def main() -> None:
     """Run the trials one after another, then name the best one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", default="10")
-    trials = parser.parse_args().trials
-    if not trials.isdecimal() or int(trials) < 1:
-        raise InputError(f"TRIALS is '{trials}'; allowed: a number of experiments, at least 1")
-    search(int(trials))
+    search(count("TRIALS", parser.parse_args().trials, "experiments"))
 
 
 def search(trials: int) -> None:

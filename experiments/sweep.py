@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from experiments.page import lines, page
-from experiments.queue import dvc, experiments, remove
+from experiments.queue import count, dvc, experiments, remove
 from experiments.summary import summary
 from stages.cli.table import table
 from stages.workspace.errors import InputError
@@ -34,14 +34,13 @@ def sweep(name: str, jobs: str) -> None:
     scripts = {path.stem: path for path in sorted(HERE.glob("*.sh"))}
     if name not in scripts:
         raise InputError(f"NAME is '{name}'; allowed: {' | '.join(scripts)}, or another file in experiments/")
-    if not jobs.isdecimal() or int(jobs) < 1:
-        raise InputError(f"JOBS is '{jobs}'; allowed: a number of experiments that run at once, at least 1")
+    at_once = count("JOBS", jobs, "experiments that run at once")
     question, command = scripts[name].read_text(encoding="utf-8").strip().removeprefix("# ").split("\n", 1)
     dvc("repro", "--quiet", "tokenize", "fetch_general")  # once, before several experiments at a time ask for it
     remove(name)
     if subprocess.call(["bash", scripts[name]]):
         raise InputError(f"{scripts[name].relative_to(HERE.parent)} failed, see above")
-    dvc("exp", "run", "--run-all", "--jobs", jobs)
+    dvc("exp", "run", "--run-all", "--jobs", str(at_once))
     runs = experiments(name)
     if not (done := [run for run in runs if run.done]):
         raise InputError(f"no experiment named {name}-1, {name}-2, … was completed")

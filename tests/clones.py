@@ -22,11 +22,16 @@ def clone_of_the_working_tree(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    (folder / ".venv").mkdir()
-    (folder / ".venv/installed").touch()  # the environment of the tests is on PATH
+    installed(folder)
     call(folder, "git init -q -b main && git config user.name test && git config user.email test@localhost")
     call(folder, "git add -A && git commit -qm clone")
     return folder
+
+
+def installed(folder: Path) -> None:
+    """Have make take the clone in `folder` for set up: the environment of the tests is on PATH."""
+    (folder / ".venv").mkdir()
+    (folder / ".venv/installed").touch()
 
 
 def call(folder: Path, command: str, *, ok: bool = True) -> str:

@@ -57,9 +57,12 @@ def _end_killed_tasks() -> list[str]:
         return []
     with Repo() as repo:
         queue = repo.experiments.celery_queue
-        names = [entry.name or entry.stash_rev[:7] for entry in queue.iter_active()]
+        active = list(queue._iter_active_tasks())
+        # Not `queue.kill`: it would signal PIDs that are another's by now, and leaves a task whose PID still exists.
+        for task, _ in active:
+            task.backend.mark_as_failure(task.id, None)
+        names = [entry.name or entry.stash_rev[:7] for _, entry in active]
         if names:
-            queue.kill(names, force=True)
             queue.remove(names)
     hint = "the same dvc exp run goes on from its checkpoint"
     return [f"{name}: killed; taken out of the queue: {hint}" for name in names]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clones import call, stages_run
+from tests.clones import call, installed, stages_run
 from tests.toy import STAGES, write_params
 
 
@@ -15,8 +15,7 @@ def checkout(clone: Path, tmp_path: Path) -> Path:
     """A shallow clone of the finished one, without outputs; its origin has the branch main."""
     subprocess.run(["git", "clone", "-q", "--depth=1", clone.as_uri(), tmp_path / "checkout"], check=True)
     folder = tmp_path / "checkout"
-    (folder / ".venv").mkdir()
-    (folder / ".venv/installed").touch()
+    installed(folder)
     call(folder, "git config user.name test && git config user.email test@localhost")
     return folder
 

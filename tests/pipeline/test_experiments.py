@@ -6,6 +6,7 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from tests.clones import call, stages_run
+from tests.toy import write_params
 
 
 def test_the_first_experiment(clone: Path) -> None:
@@ -15,6 +16,10 @@ def test_the_first_experiment(clone: Path) -> None:
     assert config["num_virtual_tokens"] == 5
     shown = json.loads(call(clone, "dvc exp show --json"))
     assert len(shown[1]["experiments"]) == 1, "the workspace, then the commit with its experiment"
+    write_params(clone, **{"train.num_virtual_tokens": 4})
+    output = call(clone, "dvc repro")
+    assert stages_run(output) == [], "a param that is set back costs nothing"
+    assert output.count("is cached - skipping run") == 3
 
 
 def test_a_file_added_to_local_stays_through_checkouts_and_experiments(clone: Path) -> None:

@@ -34,7 +34,7 @@ def wait_for_checkpoints(clone: Path, runs: int) -> None:
 
 @pytest.mark.parametrize("victim", ["stage", "dvc"])
 def test_after_sigkill_the_next_make_repro_goes_on(clone: Path, victim: str) -> None:
-    steps = {"stage": 300, "dvc": 301}[victim]  # equal ones would come out of DVC's run cache
+    steps = {"stage": 120, "dvc": 121}[victim]  # equal ones would come out of DVC's run cache
     write_params(clone, **{"train.max_steps": steps})
     dvc, stage = start_training(clone, "dvc", "repro")
     (stage if victim == "stage" else psutil.Process(dvc.pid)).kill()
@@ -52,7 +52,7 @@ def test_after_sigkill_the_next_make_repro_goes_on(clone: Path, victim: str) -> 
 
 def test_a_killed_experiment_goes_on_though_its_workspace_is_gone(clone: Path) -> None:
     """Its checkpoints are in the main repository, where the next run of the same experiment finds them."""
-    command = "dvc exp run --temp -S train.max_steps=302"
+    command = "dvc exp run --temp -S train.max_steps=122"
     dvc, stage = start_training(clone, *command.split())
     assert stage.cwd() != str(clone)
     psutil.Process(dvc.pid).kill()
@@ -66,7 +66,7 @@ def test_a_killed_experiment_goes_on_though_its_workspace_is_gone(clone: Path) -
 
 
 def test_unlock_attaches_head_after_a_killed_experiment(clone: Path) -> None:
-    dvc, stage = start_training(clone, *["dvc", "exp", "run", "-S", "train.max_steps=303"])
+    dvc, stage = start_training(clone, *["dvc", "exp", "run", "-S", "train.max_steps=123"])
     assert "error: DVC runs here (PID " in call(clone, "make unlock", ok=False)
     psutil.Process(dvc.pid).kill()
     dvc.wait(timeout=60)

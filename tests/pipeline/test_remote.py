@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.clones import call, stages_run
+from tests.clones import call, installed, stages_run
 
 BUCKET = "pipeline"
 
@@ -40,11 +40,35 @@ def pushed(clone: Path, s3: str) -> Path:
 @pytest.fixture
 def second(pushed: Path, tmp_path: Path, s3: str) -> Path:
     """A clone elsewhere, without outputs."""
-    folder = tmp_path / "second"
-    subprocess.run(["git", "clone", "-q", pushed.as_uri(), folder], check=True)
-    (folder / ".venv").mkdir()
-    (folder / ".venv/installed").touch()
+    folder = cloned(pushed, tmp_path / "second")
     call(folder, f"make remote URL={s3}")
+    return folder
+
+
+def test_an_experiment_is_shared(pushed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # offline: no hub, no package index, no telemetry
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    call(pushed, "git commit -qam remote")
+    one, other = (cloned(pushed, tmp_path / name) for name in ("one", "other"))
+    try:
+        call(one, "dvc pull")
+        output = call(one, "dvc exp run --name shorter -S train.max_steps=3")
+        assert stages_run(output) == ["train", "evaluate", "report"]
+        call(one, "dvc exp push origin shorter")
+        assert "shorter" in call(other, "dvc exp list origin")
+        call(other, "dvc pull && dvc exp pull origin shorter && dvc exp apply shorter")
+        assert stages_run(call(other, "make repro")) == []
+        assert (other / "dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
+    finally:
+        call(pushed, "dvc exp remove -q --all-commits; git reset -q --hard HEAD~1")
+
+
+def cloned(source: Path, folder: Path) -> Path:
+    """A clone of `source` in `folder`, without outputs."""
+    subprocess.run(["git", "clone", "-q", source.as_uri(), folder], check=True)
+    installed(folder)
+    call(folder, "git config user.name test && git config user.email test@localhost")
     return folder
 
 

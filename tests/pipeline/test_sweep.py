@@ -32,17 +32,31 @@ def test_a_sweep_is_run_and_shown(clone: Path, browser: Browser) -> None:
     assert page.locator("h1").inner_text() == "One setting, 2 seeds."
     assert page.locator("tbody tr").count() == 1
     assert len(requests) == 1, "the page itself"
+
+    # The same again, with a setting that can't be: what was computed is not computed again, what failed is named.
+    (clone / "experiments/small.sh").write_text(SMALL.replace("tokens=2", "tokens=2,0"), encoding="utf-8")
+    output = call(clone, "make sweep NAME=small", ok=False)
+    assert "evaluate" not in stages_run(output)
+    assert output.count("is cached - skipping run") == 4
+    for name in ("small-3", "small-4"):
+        assert f"error: {name} is not done; its log: dvc queue logs {name}" in output
+    assert two in output, "the others are shown as they were"
+    page.reload()
+    assert page.locator("tbody tr").count() == 1
     page.close()
+    assert "num_virtual_tokens: 0 is not allowed" in call(clone, "dvc queue logs small-3")
+    call(clone, "dvc queue remove -q --all")
 
 
 SHOWN = 'import dvc.api, json; print(json.dumps([r for r in dvc.api.exp_show() if r["Experiment"]], default=str))'
 
 
 def test_optuna_searches_by_the_validation_loss(clone: Path) -> None:
-    output = call(clone, "make search TRIALS=1")
-    assert stages_run(output) == ["train"]
-    (loss,) = re.findall(r"virtual tokens; validation loss (\S+) at", output)
-    assert f"best: search-1, validation loss {float(loss):.4f}" in output
+    output = call(clone, "make search TRIALS=2")
+    assert stages_run(output) == ["train"] * 2
+    losses = [float(loss) for loss in re.findall(r"virtual tokens; validation loss (\S+) at", output)]
+    best = min(losses)
+    assert f"best: search-{losses.index(best) + 1}, validation loss {best:.4f}" in output
 
 
 @pytest.mark.parametrize(
