@@ -26,7 +26,7 @@ def test_a_file_added_to_local_stays_through_checkouts_and_experiments(clone: Pa
     (clone / "data/local/more.jsonl").write_text('{"instruction": "a", "output": "b"}\n' * 3, encoding="utf-8")
     call(clone, "dvc add data/local/more.jsonl && dvc checkout")
     assert (clone / "data/local/more.jsonl").exists()
-    call(clone, "dvc exp run -S train.max_steps=2")
+    call(clone, "dvc exp run -S train.max_steps=2 train")
     assert (clone / "data/local/more.jsonl").exists()
     call(clone, "rm data/local/more.jsonl && dvc checkout data/local/more.jsonl.dvc")
     assert (clone / "data/local/more.jsonl").exists()

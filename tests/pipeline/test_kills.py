@@ -43,9 +43,6 @@ def test_after_sigkill_the_next_make_repro_goes_on(clone: Path, victim: str) -> 
     assert not (clone / "models/adapter").exists()
     assert "goes on from" in call(clone, "make repro")
     assert not (clone / ".resume").exists()
-    killed = (clone / "dvc.lock").read_bytes()
-    call(clone, "dvc repro --force --single-item train")
-    assert (clone / "dvc.lock").read_bytes() == killed, "as if nothing had been killed"
     left = [path.name for path in (clone / "models").iterdir()]
     assert sorted(left) == ["adapter", "base", "local"]
 

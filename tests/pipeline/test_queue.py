@@ -77,7 +77,7 @@ def test_experiments_are_shown_compared_applied_and_made_a_branch(grid: Path) ->
 
 def test_a_temporary_workspace_leaves_this_one_alone(clone: Path) -> None:
     before = call(clone, "git status --porcelain && dvc status")
-    output = call(clone, "dvc exp run --temp --name aside -S train.max_steps=3")
-    assert stages_run(output) == ["train", "evaluate", "report"]
+    output = call(clone, "dvc exp run --temp --name aside -S train.max_steps=3 train")
+    assert stages_run(output) == ["train"]
     assert call(clone, "git status --porcelain && dvc status") == before
     assert locked(clone, revision_of(clone, "aside"))["models/adapter"] != locked(clone)["models/adapter"]

@@ -250,8 +250,7 @@ def test_other_code_and_other_libraries_have_another_key(project, monkeypatch, t
     assert key_of_the_run(origin_of_a_run()) != before
 
 
-@pytest.mark.parametrize("lines", [4, 30])
-def test_sigkill_of_the_process(project, lines) -> None:
+def test_sigkill_of_the_process(project) -> None:
     """The real signal, at a moment that nobody chose."""
     write_params(project, **{**CHANGES, "train.max_steps": 60, "train.save_every": 1})
     train()
@@ -262,7 +261,7 @@ def test_sigkill_of_the_process(project, lines) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     stage = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not curve.exists() or len(curve.read_text().splitlines()) < lines:
+    while not curve.exists() or len(curve.read_text().splitlines()) < 15:
         assert time.monotonic() < deadline
         assert stage.poll() is None
         time.sleep(0.005)
