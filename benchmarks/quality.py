@@ -58,7 +58,7 @@ def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float
         Live(str(Path(folder) / "live"), save_dvc_exp=False, dvcyaml=None) as live,
     ):
         step, validation = make_trainer(model, rows, params, Path(folder) / "runs/this", live).train_or_resume()
-    losses, tokens = row_losses(model, list(rows["test"]), params.evaluate.batch_size, "test")
+    losses, tokens = row_losses(model, rows["test"], params.evaluate.batch_size, "test")
     return {"step": step, "validation": validation, "test": float(losses.sum() / tokens.sum())}
 
 

@@ -1,53 +1,89 @@
 """Clean, de-duplicate and split the rows to data/prepared/: `python -m stages.prepare`, or `dvc repro prepare`."""
 
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.params import Params
 from stages.rows import PREPARED_SCHEMA
-from stages.rows.cleaning import cleaned
-from stages.rows.splitting import split_of
+from stages.rows.cleaning import cleaned, selected
+from stages.rows.splitting import splits_of
 from stages.workspace.errors import InputError
 from stages.workspace.guard import run_stage
 from stages.workspace.outputs import output_folder, verified, write_json
 from stages.workspace.paths import PREPARED, RAW, RESULTS, SPLITS
+from stages.workspace.progress import tqdm
+
+PART = 20_000  # rows in memory at once, and of one row group of the output
 
 
 def main(params: Params) -> None:
-    """Write train, validation and test.parquet, and the count of rows in, dropped and kept."""
+    """Write train, validation and test.parquet, and the count of rows in, dropped and kept.
+
+    The rows are read twice: once for the hashes, which decide about all, and once to write those that are kept.
+    """
     prepare = params.prepare
-    raw = pd.read_parquet(verified(RAW, "fetch_data") / "rows.parquet")
-    rows, dropped = cleaned(raw, prepare.max_rows)
-    if rows.empty:
-        raise InputError(f"prepare: none of the {len(raw)} rows is left ({_counts(dropped)}); check data.columns")
-    rows["split"] = rows["question_id"].map(lambda question: split_of(question, prepare.validation, prepare.test))
-    kept = {split: rows[rows["split"] == split] for split in SPLITS}
-    if empty := [split for split in SPLITS if kept[split].empty]:
-        questions = rows["question_id"].nunique()
-        raise InputError(
-            f"prepare: the {questions} distinct questions leave no row for {' and '.join(empty)}; allowed: more rows "
-            "(data.split, prepare.max_rows), or larger fractions (prepare.validation, prepare.test)"
-        )
-    with output_folder(PREPARED) as folder:
-        for split, part in kept.items():
-            table = pa.Table.from_pandas(part, schema=PREPARED_SCHEMA, preserve_index=False)
-            # Without pandas' own metadata, which holds its version.
-            pq.write_table(table.replace_schema_metadata(None), folder / f"{split}.parquet")
-    counts = {split: len(part) for split, part in kept.items()}
+    with pq.ParquetFile(verified(RAW, "fetch_data") / "rows.parquet") as raw:
+        hashes = pd.concat([_hashes(rows) for rows in _parts(raw, "prepare: hash")], ignore_index=True)
+        keep, dropped = selected(hashes["example"].to_numpy(), hashes["fault"], prepare.max_rows)
+        if not keep.any():
+            raise InputError(f"prepare: none of the {len(keep)} rows is left ({_counts(dropped)}); check data.columns")
+        kept = hashes["question"].to_numpy()[keep]
+        split_of = splits_of(kept, prepare.validation, prepare.test)
+        counts = {split: int((split_of == split).sum()) for split in SPLITS}
+        questions = {split: len(np.unique(kept[split_of == split])) for split in SPLITS}
+        if empty := [split for split in SPLITS if not counts[split]]:
+            raise InputError(
+                f"prepare: the {sum(questions.values())} distinct questions leave no row for {' and '.join(empty)}; "
+                "allowed: more rows (data.split, prepare.max_rows), or larger fractions (prepare.validation, "
+                "prepare.test)"
+            )
+        wanted = np.full(len(keep), "", dtype=split_of.dtype)
+        wanted[keep] = split_of
+        with output_folder(PREPARED) as folder, contextlib.ExitStack() as files:
+            writers = {
+                split: files.enter_context(pq.ParquetWriter(folder / f"{split}.parquet", PREPARED_SCHEMA))
+                for split in SPLITS
+            }
+            start = 0
+            for rows in _parts(raw, "prepare: write"):
+                for split, part in rows.groupby(wanted[start : start + len(rows)]):
+                    if split:
+                        table = pa.Table.from_pandas(part, schema=PREPARED_SCHEMA, preserve_index=False)
+                        # Without pandas' own metadata, which holds its version.
+                        writers[split].write_table(table.replace_schema_metadata(None))
+                start += len(rows)
     # Lists, which DVC shows no columns for: its table of metrics has to fit a terminal.
     report = {
-        "rows_in": len(raw),
+        "rows_in": len(keep),
         "dropped": sum(dropped.values()),
-        "kept": len(rows),
+        "kept": len(kept),
         "reasons": [{"reason": reason, "rows": count} for reason, count in dropped.items()],
-        "splits": [
-            {"split": split, "rows": len(part), "questions": part["question_id"].nunique()}
-            for split, part in kept.items()
-        ],
+        "splits": [{"split": split, "rows": counts[split], "questions": questions[split]} for split in SPLITS],
     }
     write_json(RESULTS / "prepare.json", report)
-    print(f"prepare: {len(raw):,} rows in; dropped {_counts(dropped)}; kept {_counts(counts)}")
+    print(f"prepare: {len(keep):,} rows in; dropped {_counts(dropped)}; kept {_counts(counts)}")
+
+
+def _parts(raw: pq.ParquetFile, what: str) -> Iterator[pd.DataFrame]:
+    """The rows of `raw`, cleaned, a part at a time."""
+    with tqdm(total=raw.metadata.num_rows, desc=what, unit=" rows") as bar:
+        for batch in raw.iter_batches(PART):
+            yield cleaned(batch.to_pandas())
+            bar.update(len(batch))
+
+
+def _hashes(rows: pd.DataFrame) -> pd.DataFrame:
+    """What has to be known of all rows at once: 17 bytes of each."""
+    numbers = {
+        name: rows[f"{name}_id"].map(lambda digits: int(digits, 16)).astype("uint64")
+        for name in ("example", "question")
+    }
+    return pd.DataFrame({**numbers, "fault": rows["fault"]})
 
 
 def _counts(counts: dict[str, int]) -> str:

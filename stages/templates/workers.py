@@ -1,10 +1,11 @@
 """Tokenizing in worker processes: rows in, Arrow batches out, in order, the same bytes from any number of workers."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -41,7 +42,14 @@ def encoder(base: Path, params: Tokenize) -> Iterator:
     with ProcessPoolExecutor(params.workers, context, die_with_parent) as pool:
 
         def encode(batches: Iterable[list[dict]]) -> Iterator[EncodedBatch]:
-            return pool.map(partial(encode_batch, base, params), batches)
+            # `pool.map` would take all batches at once; with these the workers never wait, and no more are in memory.
+            ahead = deque[Future[EncodedBatch]]()
+            for rows in batches:
+                ahead.append(pool.submit(encode_batch, base, params, rows))
+                if len(ahead) > 2 * params.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
         yield encode
 
