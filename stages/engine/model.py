@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from peft import PeftConfig, PeftModelForCausalLM, PeftType
+from peft import PeftConfig, PeftModelForCausalLM, PeftType, load_peft_weights, set_peft_model_state_dict
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -64,7 +64,9 @@ class SharedPrefixModel(PeftModelForCausalLM):
         config = PeftConfig.from_pretrained(model_id)
         config.inference_mode = True
         loaded = cls(model, config, adapter_name)
-        loaded.load_adapter(model_id, adapter_name, **kwargs)
+        # Not `load_adapter`: it would split a model that is split over devices anew, and can't find its weights then.
+        weights = load_peft_weights(model_id, device=str(model.device), **kwargs)
+        set_peft_model_state_dict(loaded, weights, adapter_name)
         return loaded
 
     def train(self, mode: bool = True) -> "SharedPrefixModel":

@@ -150,12 +150,13 @@ def row_losses_behind(model: PreTrainedModel, prefix: Prefix, rows: Rows) -> tup
     ids, labels = rows.input_ids[:, prefix.preamble :][:, : max(1, width - 1)], rows.labels[:, prefix.preamble :]
     cache = prefix.expanded(len(ids))
     cached = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-    states = model.get_decoder()(input_ids=ids, **cached).last_hidden_state
+    # Of a model that is split over devices, the last layer stands on another one.
+    states = model.get_decoder()(input_ids=ids, **cached).last_hidden_state.to(labels.device)
     # The position before a label predicts it; before the first one that is the prefix's last, where it has one.
     row, position = (labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
     states, wanted = states.flatten(0, 1).index_select(0, row * ids.shape[1] + position), labels[row, position + 1]
     if prefix.last is not None:
         (first,) = (labels[:, 0] != IGNORED).nonzero(as_tuple=True)
-        states = torch.cat([states, prefix.last.expand(len(first), -1)])
+        states = torch.cat([states, prefix.last.to(labels.device).expand(len(first), -1)])
         row, wanted = torch.cat([row, first]), torch.cat([wanted, labels[first, 0]])
     return label_losses(model, states, wanted), row

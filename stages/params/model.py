@@ -12,3 +12,4 @@ class Model(Section):
     revision: Revision | None
     sha256: Sha256 | None
     dtype: Literal["float32", "bfloat16", "float16", "auto"]
+    device_map: Literal["auto"] | None

@@ -1,0 +1,43 @@
+"""A model that is split over devices by accelerate's hooks, as `device_map` does: here over memory and disk."""
+
+from pathlib import Path
+
+import torch
+from peft import PromptTuningConfig
+from transformers import AutoModelForCausalLM
+
+from stages.engine.model import SharedPrefixModel
+
+SPLIT = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "cpu"}
+SPLIT |= {"model.rotary_emb": "cpu", "lm_head": "cpu"}
+
+
+def results(folder: Path, adapter: Path, **placed: object) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss, the prompt's gradient, and answers."""
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **placed)
+    if placed:
+        assert any(parameter.is_meta for parameter in base.parameters()), "a part of it is elsewhere"
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 300, (3, 12), generator=generator)
+    ids[:, :4] = 7  # a preamble
+    labels = ids.masked_fill(torch.arange(12) < 6, -100)
+    mask = torch.ones_like(ids)
+    if not adapter.exists():
+        torch.manual_seed(1)
+        model = SharedPrefixModel(base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))
+        model.save_pretrained(str(adapter))
+    else:
+        model = SharedPrefixModel.from_pretrained(base, str(adapter))
+        model.prompt_encoder.requires_grad_(True)
+    loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    loss.backward()
+    (prompt,) = model.prompt_encoder.parameters()
+    return loss.detach(), prompt.grad, model.generate(ids, attention_mask=mask, max_new_tokens=5, do_sample=False)
+
+
+def test_a_split_model_learns_and_answers_as_a_whole_one(toy_model: Path, tmp_path: Path) -> None:
+    whole = results(toy_model, tmp_path / "adapter")
+    split = results(toy_model, tmp_path / "adapter", device_map=SPLIT, offload_folder=str(tmp_path / "offloaded"))
+    torch.testing.assert_close(split[0], whole[0])
+    torch.testing.assert_close(split[1], whole[1])
+    assert torch.equal(split[2], whole[2])
