@@ -1,6 +1,8 @@
 """Score bare model, hard and tuned prompt on the test split: `python -m stages.evaluate`, or `dvc repro evaluate`."""
 
+from stages import processes
 from stages.params import Params
+from stages.processes.launch import launched
 from stages.workspace.guard import run_stage
 from stages.workspace.outputs import output_file, verified, write_json
 from stages.workspace.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RESULTS, TOKENIZED
@@ -11,7 +13,7 @@ def main(params: Params) -> None:
     """Write metrics.json and headline.json, predictions.parquet and .jsonl (row by row), and virtual_tokens.json."""
     base, adapter = verified(BASE_MODEL, "fetch_model"), verified(ADAPTER, "train")
     tokenized, prepared = verified(TOKENIZED, "tokenize"), verified(PREPARED, "prepare")
-    general = verified(GENERAL, "fetch_general")
+    text = verified(GENERAL, "fetch_general") / "texts.parquet"
     import pandas as pd
 
     from stages.answers.predictions import predictions, score_answers, split_rows
@@ -22,25 +24,31 @@ def main(params: Params) -> None:
     from stages.scoring.rivals import Rivals
     from stages.scoring.slices import slices
     from stages.scoring.virtual_tokens import describe_virtual_tokens
+    from stages.tuning.base import knob_of_memory
 
     quiet_libraries()
     settings = params.evaluate
     rows = split_rows(tokenized / "test.arrow", prepared / "test.parquet")
     sample = rows.loc[sampled_rows(rows["example_id"].tolist(), settings.rows, settings.rows_seed)]
     rivals = Rivals.load(base, adapter, params)
-    texts = pd.read_parquet(general / "texts.parquet")["text"].tolist()
+    texts = pd.read_parquet(text)["text"].tolist()
     blocks = text_blocks(texts, rivals.tokenizer, params.general) if texts else None
     # What can't be scored is refused before anything is.
     longest = max(rows["input_ids"].map(len).max(), 0 if blocks is None else params.general.block_tokens)
     rivals.check_context(longest, sample["question_tokens"].max(), settings.generate.max_new_tokens)
 
-    losses = rivals.losses(rows, settings.batch_size, "test rows")
     questions = [ids[:length] for ids, length in zip(sample["input_ids"], sample["question_tokens"], strict=True)]
-    scored, scores = score_answers(rivals.answers(questions, params), sample, rivals.tokenizer)
+    with knob_of_memory("a smaller evaluate.batch_size"):
+        losses = rivals.losses(rows, settings.batch_size, "test rows")
+        answers = rivals.answers(questions, params)
+        general = None if blocks is None else rivals.losses(blocks, settings.batch_size, "general text")
+    if not processes.is_first():  # it has scored and answered its share
+        return
+    scored, scores = score_answers(answers, sample, rivals.tokenizer)
     of_rows = losses.join(rows[["question_id", "question_tokens", "source"]])
     result = {
         **metrics(of_rows),
-        "general": None if blocks is None else forgetting(rivals, blocks, params),
+        "general": None if blocks is None else forgetting(general, blocks, params.general.source),
         "answers": scores,
         "slices": slices(of_rows),
     }
@@ -57,4 +65,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(launched(main, "stages.evaluate"))

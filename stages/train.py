@@ -1,10 +1,14 @@
 """Tune a soft prompt in front of the frozen model: `python -m stages.train`, or `dvc repro train`."""
 
+from stages import processes
 from stages.params import Params
+from stages.processes.launch import launched
 from stages.workspace.guard import run_stage
 from stages.workspace.outputs import output_folder, removed_on_failure, verified
 from stages.workspace.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
 from stages.workspace.progress import quiet_libraries
+
+KNOB = "half of train.batch_size with twice train.accumulation_steps (the same training), a smaller tokenize.max_length"
 
 
 def main(params: Params) -> None:
@@ -16,7 +20,7 @@ def main(params: Params) -> None:
 
     from stages.engine.batches import row_lengths
     from stages.provenance.origin import origin_of_a_run, write_origin
-    from stages.tuning.base import check_context, load_base_model
+    from stages.tuning.base import check_context, knob_of_memory, load_base_model
     from stages.tuning.card import model_card
     from stages.tuning.initialise import new_soft_prompt
     from stages.tuning.resume import checkpoint_folder, key_of_the_run
@@ -33,14 +37,19 @@ def main(params: Params) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
     origin = origin_of_a_run()
+    if not processes.is_first():  # it trains along; the first one writes
+        with knob_of_memory(KNOB):
+            make_trainer(model, rows, params, processes.share(None), None).train_or_resume()
+        return
     with (
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
         output_folder(ADAPTER) as folder,
         removed_on_failure(RESULTS / "train") as curves,
         Live(str(curves), save_dvc_exp=False, dvcyaml=None) as live,
     ):
-        trainer = make_trainer(model, rows, params, checkpoints, live)
-        step, loss = trainer.train_or_resume()
+        trainer = make_trainer(model, rows, params, processes.share(checkpoints), live)
+        with knob_of_memory(KNOB):
+            step, loss = trainer.train_or_resume()
         padding = trainer.padding_share()
         # The best prompt's, in place of the last step's; no more, since DVC's table of metrics has to fit a terminal.
         live.step, live.summary = step, {"validation": loss}
@@ -55,4 +64,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    run_stage(launched(main, "stages.train"))

@@ -48,8 +48,9 @@ def test_a_stage_depends_on_the_code_that_it_imports(stage: str) -> None:
     folders = {file.relative_to(ROOT).parts[1] for file in files if len(file.relative_to(ROOT).parts) > 2} - {"params"}
     wanted = {f"stages/{folder}" for folder in folders}
     # Of a stage that reads keys of another section, that section's schema too.
-    # (`dtype` alone of the model's is read by others, who take it for what torch says.)
-    read = {param.split(".")[0] for param in GRAPH[stage]["params"] if "." in param and param != "model.dtype"}
+    # (Of the model's, others read what concerns its loading, and take it for what torch and transformers say.)
+    loading = {"model.dtype", "model.device_map"}
+    read = {param.split(".")[0] for param in set(GRAPH[stage]["params"]) - loading if "." in param}
     wanted |= {f"stages/{stage}.py", *(f"stages/params/{section}.py" for section in read)}
     if stage == "report":  # it shows the hash of all code
         wanted = {"stages"}

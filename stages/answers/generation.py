@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, PreTrainedModel
 
+from stages import processes
 from stages.engine.model import SharedPrefixModel
 from stages.params.evaluate import Generate
 from stages.workspace.progress import tqdm
@@ -50,14 +52,16 @@ def generate_answers(
 ) -> list[Answer]:
     """The answer to each of `questions` (token ids), in their order; questions of like length share a batch.
 
-    `seed` is that of sampling, the same for each rival: global generators are left as they are.
+    Several processes share the batches, and each has all answers then: the same as from one. `seed` is that of
+    sampling, the same for each rival: global generators are left as they are.
     """
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     answers: dict[int, Answer] = {}
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        for start in tqdm(range(0, len(order), batch_size), desc=description, leave=False):
+        starts = range(0, len(order), batch_size)[processes.rank() :: processes.count()]
+        for start in tqdm(starts, desc=description, leave=False):
+            torch.manual_seed(int(np.random.SeedSequence([seed, start]).generate_state(1)[0]))
             chosen = order[start : start + batch_size]
             ids = [torch.tensor(questions[index], device=model.device) for index in chosen]
             given = pad_sequence(ids, batch_first=True)
@@ -65,6 +69,7 @@ def generate_answers(
             output: Any = model.generate(given, attention_mask=mask, generation_config=config)
             for index, row in zip(chosen, output[:, given.shape[1] :].tolist(), strict=True):
                 answers[index] = answer_of(row, config)
+    answers = {index: answer for part in processes.gathered(answers) for index, answer in part.items()}
     return [answers[index] for index in range(len(questions))]
 
 

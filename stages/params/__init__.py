@@ -3,10 +3,11 @@
 `python -m stages.params` checks the file and says nothing, or names every fault at once and exits with status 1.
 """
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from stages.params.data import Data
 from stages.params.evaluate import Evaluate
@@ -23,12 +24,23 @@ from stages.workspace.text import read_text
 PARAMS_FILE = Path("params.yaml")
 
 
+def _is_command(text: str) -> str:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"a command: {error}") from None
+    if not words:
+        raise ValueError("python, or the command of a launcher")
+    return text
+
+
 class Params(Section):
     """All of params.yaml, one attribute per section."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1, le=1024)]
     device: Literal["cpu", "cuda", "auto"]
+    launch: Annotated[str, AfterValidator(_is_command)]
     model: Model
     data: Data
     general: General

@@ -6,11 +6,9 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from stages.params import Params
 from stages.params.general import General
 from stages.rows import short_hash
 from stages.scoring.metrics import loss_metrics
-from stages.scoring.rivals import Rivals
 from stages.tokens import IGNORED
 from stages.workspace.errors import InputError
 
@@ -41,8 +39,14 @@ def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, genera
     return pd.DataFrame([found[index] for index in sorted(ranked[: general.blocks])])
 
 
-def forgetting(rivals: Rivals, blocks: pd.DataFrame, params: Params) -> dict[str, Any]:
-    """Loss per token of each rival on `text_blocks`, and the paired differences, with texts resampled."""
-    losses = rivals.losses(blocks, params.evaluate.batch_size, "general text").join(blocks["question_id"])
+def forgetting(losses: pd.DataFrame, blocks: pd.DataFrame, source: str | None) -> dict[str, Any]:
+    """Loss per token of each rival on `text_blocks`, and the paired differences, with texts resampled.
+
+    Args:
+        losses: `Rivals.losses` of the blocks.
+        blocks: the blocks.
+        source: `general.source`.
+    """
+    losses = losses.join(blocks["question_id"])
     counts = {"texts": blocks["question_id"].nunique(), "blocks": len(blocks), "tokens": int(losses["tokens"].sum())}
-    return {"source": params.general.source, **counts, **loss_metrics(losses)}
+    return {"source": source, **counts, **loss_metrics(losses)}

@@ -8,6 +8,7 @@ from typing import Any
 from dvclive import Live
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from stages import processes
 from stages.workspace.progress import tqdm
 
 NAMES = {"loss": "train/loss", "learning_rate": "learning_rate", "eval_loss": "validation/loss"}
@@ -86,6 +87,7 @@ class InterruptCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a checkpoint, unless this was the last step anyway."""
+        self.interrupted = any(processes.gathered(self.interrupted))
         if self.interrupted and not control.should_training_stop:
             control.should_save = True
 

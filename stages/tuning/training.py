@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from dvclive import Live
@@ -18,13 +19,14 @@ from torch import Tensor
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from stages import processes
 from stages.engine.batches import collate, row_lengths
 from stages.engine.model import SharedPrefixModel
 from stages.engine.row_losses import row_losses
 from stages.params import Params
 from stages.tuning.callbacks import InterruptCallback, ReportCallback
 from stages.tuning.methods import learning_rate
-from stages.tuning.order import LikeLengthSampler
+from stages.tuning.order import FilledUp, LikeLengthSampler, shares_of_a_step
 from stages.tuning.resume import tell_of_others
 from stages.workspace.errors import InputError
 
@@ -43,14 +45,14 @@ class PromptTrainer(Trainer):
     train_dataset: Dataset
     eval_dataset: Dataset
     best_prompt: dict[str, Tensor]
-    validation_rows: list[dict[str, list[int]]]
 
     checkpoints: Path
+    lengths: np.ndarray
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LikeLengthSampler:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LikeLengthSampler(row_lengths(rows), step, self.args.seed)
+        together = self.args.per_device_train_batch_size * processes.count()
+        step = together * self.args.gradient_accumulation_steps
+        return LikeLengthSampler(self.lengths, step, self.args.seed, together if processes.count() > 1 else 1)
 
     def padding_share(self) -> float:
         """Share of padding among the positions that the micro-batches of the first epoch have."""
@@ -61,7 +63,7 @@ class PromptTrainer(Trainer):
     ) -> tuple[list, Tensor | int | None]:
         """The micro-batches of a step; where there are several, one prefix is run for all of them."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if len(batches) > 1 and self.args.world_size == 1:
+        if len(batches) > 1:
             self.model.begin_step(batches)
         return batches, items
 
@@ -74,6 +76,7 @@ class PromptTrainer(Trainer):
         loss = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:
             self.model.end_step()
+            self._average_gradients()
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"train: the loss of step {self.state.global_step + 1} is {loss.item()}; lower train.learning_rate "
@@ -81,9 +84,17 @@ class PromptTrainer(Trainer):
             )
         return loss
 
+    def _average_gradients(self) -> None:
+        """Over the processes, once a step: nothing but the prompt's gradient is sent."""
+        if processes.count() > 1:
+            for parameter in self.model.prompt_encoder.parameters():
+                if parameter.grad is not None:
+                    torch.distributed.all_reduce(parameter.grad)
+                    parameter.grad /= processes.count()  # `Trainer` has multiplied each loss by it
+
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Loss per label token over the whole validation split; `Trainer`'s own moves with the batch size."""
-        losses, tokens = row_losses(self.model, self.validation_rows, self.args.eval_batch_size, "validation")
+        losses, tokens = row_losses(self.model, self.eval_dataset, self.args.eval_batch_size, "validation")
         metrics = {f"{metric_key_prefix}_loss": float(losses.sum() / tokens.sum())}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -120,6 +131,9 @@ class PromptTrainer(Trainer):
         if self.control.should_training_stop:  # nothing to go on with
             return
         super()._save_checkpoint(model, trial)
+        processes.wait()
+        if not processes.is_first():
+            return
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         older = list(self.checkpoints.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
         (self.checkpoints / PARTIAL / name).rename(self.checkpoints / name)
@@ -140,8 +154,9 @@ class PromptTrainer(Trainer):
         Raises:
             KeyboardInterrupt: naming the step from which the next run goes on.
         """
-        shutil.rmtree(self.checkpoints / PARTIAL, ignore_errors=True)  # what a killed run was writing
-        checkpoint = self._newest_checkpoint()
+        if processes.is_first():
+            shutil.rmtree(self.checkpoints / PARTIAL, ignore_errors=True)  # what a killed run was writing
+        checkpoint = processes.share(self._newest_checkpoint())
         if checkpoint:
             print(f"train: goes on from {checkpoint}", flush=True)
         else:
@@ -160,10 +175,19 @@ class PromptTrainer(Trainer):
 
 
 def make_trainer(
-    model: SharedPrefixModel, rows: dict[str, Dataset], params: Params, checkpoints: Path, live: Live
+    model: SharedPrefixModel, rows: dict[str, Dataset], params: Params, checkpoints: Path, live: Live | None
 ) -> PromptTrainer:
-    """A trainer that keeps its newest checkpoint in the folder `checkpoints`."""
+    """A trainer that keeps its newest checkpoint in the folder `checkpoints`.
+
+    Of several processes each has an equal share of a step's rows; one without `live` records and shows nothing.
+
+    Raises:
+        InputError: if the rows of a step can't be shared evenly.
+    """
     train = params.train
+    rows_of_a_forward, forwards = shares_of_a_step(train.batch_size, train.accumulation_steps, processes.count())
+    lengths = row_lengths(rows["train"])
+    shortest = rows["train"][int(lengths.argmin())]
     arguments = TrainingArguments(
         output_dir=str(checkpoints / PARTIAL),
         use_cpu=model.device.type == "cpu",
@@ -175,9 +199,9 @@ def make_trainer(
         warmup_steps=train.warmup_ratio,
         num_train_epochs=train.epochs or 0,
         max_steps=train.max_steps or -1,
-        per_device_train_batch_size=train.batch_size,
+        per_device_train_batch_size=rows_of_a_forward,
         per_device_eval_batch_size=train.batch_size,
-        gradient_accumulation_steps=train.accumulation_steps,
+        gradient_accumulation_steps=forwards,
         max_grad_norm=train.clip_norm or 0.0,
         eval_strategy="steps",
         eval_steps=train.evaluate_every,
@@ -194,15 +218,18 @@ def make_trainer(
         disable_tqdm=True,
         report_to="none",
     )
+    # Else accelerate would wrap it in DistributedDataParallel, which sends every frozen weight once and awaits a
+    # gradient from each backward, where the micro-batches of a step share one.
+    model._is_accelerate_prepared = True  # type: ignore[assignment]
     trainer = PromptTrainer(
         model=model,
         args=arguments,
         data_collator=collate,
-        train_dataset=rows["train"],
+        train_dataset=FilledUp(rows["train"], shortest) if processes.count() > 1 else rows["train"],
         eval_dataset=rows["validation"],
-        callbacks=[ReportCallback(live), InterruptCallback()],
+        callbacks=[*([] if live is None else [ReportCallback(live)]), InterruptCallback()],
     )
-    trainer.checkpoints, trainer.validation_rows = checkpoints, list(rows["validation"])
+    trainer.checkpoints, trainer.lengths = checkpoints, lengths
     trainer.model_accepts_loss_kwargs = True  # `Trainer` asks the base model's forward, not ours
     trainer._loss_shifts_labels = False  # virtual tokens predict a row's first token too
     trainer.remove_callback(PrinterCallback)  # it prints every log; ReportCallback shows them

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-if not sys.stderr.isatty():
+if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":  # of several processes the first shows its own
     # Every library's bars too. tqdm reads this once, when it is first imported: import it from here.
     os.environ.setdefault("TQDM_DISABLE", "1")
 

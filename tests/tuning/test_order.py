@@ -1,8 +1,10 @@
 """The order of the training rows."""
 
 import numpy as np
+import pytest
 
-from stages.tuning.order import LikeLengthSampler
+from stages.tuning.order import FilledUp, LikeLengthSampler, shares_of_a_step
+from stages.workspace.errors import InputError
 
 LENGTHS = np.random.default_rng(0).integers(10, 200, size=203)
 
@@ -42,3 +44,25 @@ def test_long_batches_stand_anywhere() -> None:
 
 def test_fewer_rows_than_a_batch() -> None:
     assert sorted(LikeLengthSampler([5, 3, 4], 8, seed=1)) == [0, 1, 2]
+
+
+def test_several_processes_have_equal_shares_of_the_last_step_too() -> None:
+    order = list(LikeLengthSampler(LENGTHS, 8, seed=1, multiple=4))
+    assert order[:203] == list(LikeLengthSampler(LENGTHS, 8, seed=1))
+    assert order[203:] == [203], "one that is no row"
+    rows = FilledUp([{"input_ids": [1], "labels": [1]}] * 203, {"input_ids": [5, 6], "labels": [-100, 6]})
+    assert len(rows) == 203
+    assert rows[203] == {"input_ids": [5, 6], "labels": [-100, -100]}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation_steps", "processes", "share"),
+    [(8, 2, 1, (8, 2)), (8, 2, 2, (8, 1)), (8, 2, 8, (2, 1)), (8, 3, 2, (6, 2)), (3, 4, 3, (2, 2)), (5, 3, 3, (5, 1))],
+)
+def test_shares_of_a_step(batch_size: int, accumulation_steps: int, processes: int, share: tuple[int, int]) -> None:
+    assert shares_of_a_step(batch_size, accumulation_steps, processes) == share
+
+
+def test_rows_that_can_not_be_shared_evenly_are_refused() -> None:
+    with pytest.raises(InputError, match=r"can't share the 16 rows of a step evenly.*\(now 8 x 2\).*multiple of 3"):
+        shares_of_a_step(8, 2, 3)

@@ -12,7 +12,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.params import Params, load_params
-from stages.tuning.base import check_context, load_base_model
+from stages.tuning.base import check_context, knob_of_memory, load_base_model
 from stages.tuning.initialise import new_soft_prompt
 from stages.tuning.training import PromptTrainer, make_trainer
 from stages.workspace.errors import InputError
@@ -214,6 +214,20 @@ class TestInitialisation:
 def test_a_missing_device_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="device: torch finds no CUDA device here; allowed: cpu, or auto"):
         load_base_model(finished / "models/base", params_of(tmp_path, device="cuda"))
+
+
+def test_out_of_memory_names_the_knob() -> None:
+    """torch's own allocator, asked for more than any machine has."""
+    message = r"^out of memory; allowed: a smaller batch \(.*can't allocate memory"
+    with pytest.raises(InputError, match=message), knob_of_memory("a smaller batch"):
+        torch.empty(2**54)
+    with pytest.raises(RuntimeError, match="size"), knob_of_memory("a smaller batch"):
+        torch.ones(2) + torch.ones(3)
+
+
+def test_a_device_map_of_one_device_changes_nothing(finished: Path, tmp_path: Path) -> None:
+    model = load_base_model(finished / "models/base", params_of(tmp_path, **{"model.device_map": "auto"}))
+    assert {weight.device.type for weight in model.parameters()} == {"cuda" if torch.cuda.is_available() else "cpu"}
 
 
 def test_dtype_and_threads(finished: Path, tmp_path: Path) -> None:
