@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import quality
+from benchmarks import cost, quality
 from benchmarks.cases import CASES
 from benchmarks.table import Line, markdown
 from stages.scoring.headline import headline
@@ -33,6 +33,13 @@ def test_the_quality_table_is_that_of_the_committed_results() -> None:
     shown = re.search(r"<!-- quality.*?-->\n(.*?)\n<!-- /quality -->", TEXT, re.S)
     assert shown
     assert shown[1] == quality.table(result["recipes"])
+
+
+def test_the_tables_of_scaling_are_those_of_the_benchmarks() -> None:
+    text = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    wanted = {"cost": cost.checked(), "predicted": cost.predicted()}
+    for name, table in wanted.items():
+        assert re.search(rf"<!-- {name}.*?-->\n(.*?)\n<!-- /{name} -->", text, re.S)[1] == table
 
 
 def test_the_speed_table_is_that_of_the_committed_results() -> None:
