@@ -6,7 +6,6 @@ table and writes results/scale.json and results/scale.svg. 5,000,000 rows take a
 
 import argparse
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -30,45 +29,28 @@ from stages.workspace.paths import BASE_MODEL, RAW, RESULTS
 
 ROWS = [50_000, 500_000, 5_000_000]
 STAGES = ["prepare", "tokenize"]
-WORDS = [
-    "a",
-    "the",
-    "of",
-    "in",
-    "to",
-    "and",
-    "what",
-    "which",
-    "where",
-    "how",
-    "is",
-    "are",
-    "does",
-    "make",
-    "take",
-    "red",
-    "blue",
-    "old",
-    "new",
-    "river",
-    "stone",
-]
+WORDS = ("a the of in to and what which where how is are does make take red blue old new river stone").split()  # noqa: SIM905 (one line)
 PART = 50_000
 
 
 def rows(count: int) -> Iterator[pa.Table]:
-    """`count` rows of some 60 tokens, in parts; one in ten repeats an earlier row, and one in ten its question."""
-    generator = random.Random(0)
+    """`count` rows of some 60 tokens, in parts. One in ten has an earlier question, half of those its answer too."""
     for start in range(0, count, PART):
         part = []
         for number in range(start, min(start + PART, count)):
-            question = number if number % 10 else number // 20
-            answer = number if number % 10 or number % 20 else number // 20
-            words = random.Random(question).choices(WORDS, k=12)
-            reply = random.Random(-answer).choices(WORDS, k=18)
-            part.append(make_row(f"{' '.join(words)} {question}?", "", f"{' '.join(reply)} {answer}.", "generated"))
-        generator.shuffle(part)
+            question = number // 20 if number % 10 == 0 else number
+            answer = number // 20 if number % 20 == 0 else number
+            part.append(make_row(f"{_words(question, 12)} {question}?", "", f"{_words(answer, 18)} {answer}.", "made"))
         yield pa.Table.from_pylist(part, schema=RAW_SCHEMA)
+
+
+def _words(number: int, count: int) -> str:
+    """As many words, the same for the same number, by a linear congruential generator."""
+    words, state = [], number
+    for _ in range(count):
+        state = (state * 1103515245 + 12345) % 2**31
+        words.append(WORDS[(state >> 16) % len(WORDS)])
+    return " ".join(words)
 
 
 def measured(command: list[str], folder: Path) -> dict[str, float]:
