@@ -130,6 +130,7 @@ def make_trainer(side: Side, model: PeftModel, rows: Dataset, settings: dict[str
         kind = Trainer if side == "peft" else LikeLengthTrainer
         return kind(data_collator=padding_collator(), **common)
     trainer = (PromptTrainer if side == "ours" else PrefixInEachMicroBatch)(data_collator=collate, **common)
+    trainer.lengths = row_lengths(rows)
     trainer.model_accepts_loss_kwargs = True  # as `stages.tuning.training.make_trainer` has it
     trainer._loss_shifts_labels = False
     return trainer

@@ -68,8 +68,8 @@ def _launch(command: list[str], params: Params) -> None:
             ) from None
         family = Family(Path(name))
         with _interrupts_passed_on(family):
-            _wait(launcher, family)
-        _tell(family, params.launch, launcher.returncode)
+            killed = _wait(launcher, family)
+        _tell(family, killed, params.launch, launcher.returncode)
 
 
 @dataclass(frozen=True)
@@ -93,29 +93,36 @@ class Family:
         return [pid for pid in gone if not (self.folder / f"{pid}.end").exists()]
 
 
-def _wait(launcher: subprocess.Popen, family: Family) -> None:
-    """Until the launcher ends. Once a process has, in whichever way, the others may wait for it for ever."""
-    deadline = None
+def _wait(launcher: subprocess.Popen, family: Family) -> list[int]:
+    """Until the launcher ends. Once a process has, in whichever way, the others may wait for it for ever.
+
+    Returns:
+        PIDs of the processes that something else has killed.
+    """
+    deadline, killed = None, []
     while launcher.poll() is None:
         time.sleep(0.02)
         if deadline is None and (family.ends("error") or family.ends("crash")):
             deadline = time.monotonic() + GRACE
-        if family.killed() or (deadline is not None and time.monotonic() > deadline):
+        killed = family.killed()
+        if killed or (deadline is not None and time.monotonic() > deadline):
             launcher.kill()  # and with it all of its processes, see `die_with_parent`
             launcher.wait()
     while any(_is_alive(pid) for pid in family.pids()):  # what it writes to would be cleared away under it
         time.sleep(0.02)
+    return killed or ([] if deadline is not None else family.killed())
 
 
-def _tell(family: Family, launch: str, status: int) -> None:
+def _tell(family: Family, killed: list[int], launch: str, status: int) -> None:
     """What the processes have to say."""
     if errors := family.ends("error"):
         raise InputError(*errors[0].splitlines())
     if interrupts := family.ends("interrupt"):
         raise KeyboardInterrupt(interrupts[0])
-    if killed := family.killed():
+    if killed:
+        pids = ", ".join(map(str, killed))
         raise InputError(
-            f"launch: process {killed[0]} of {launch!r} was killed, perhaps for want of memory; the others were ended. "
+            f"launch: process {pids} of {launch!r} was killed, perhaps for want of memory; the others were ended. "
             "Checkpoints are kept: the same command goes on from there"
         )
     if crashes := family.ends("crash"):

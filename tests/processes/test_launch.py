@@ -117,7 +117,9 @@ def test_a_process_that_dies_ends_all_and_the_next_run_goes_on(project: Path) ->
     killed.kill()
     _, message = stage.communicate(timeout=20)
     assert stage.returncode == 1
-    assert f"error: launch: process {killed.pid} of '{TWO}' was killed" in message
+    named = re.search(rf"error: launch: process ([\d, ]+) of '{TWO}' was killed", message)
+    assert named
+    assert str(killed.pid) in named[1].split(", ")  # perhaps with another that the launcher ended for it
     assert "Traceback" not in message
     assert stages_in(project) == []
     assert not (project / "models/adapter").exists()

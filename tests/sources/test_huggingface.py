@@ -33,7 +33,7 @@ def model(hub: Hub, name: str, toy_model: Path) -> Repository:
 
 
 def params(source: str, revision: str | None = None) -> Model:
-    return Model(source=source, revision=revision, sha256=None, dtype="float32")
+    return Model(source=source, revision=revision, sha256=None, dtype="float32", device_map=None)
 
 
 def fetch(source: str, revision: str | None = None) -> tuple[dict[str, bytes], dict]:

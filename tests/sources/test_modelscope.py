@@ -92,7 +92,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_model: Path) -> Ite
 
 
 def fetch(source: str = "ms://owner/toy", revision: str | None = None) -> tuple[dict[str, bytes], dict]:
-    params = Model(source=source, revision=revision, sha256=None, dtype="float32")
+    params = Model(source=source, revision=revision, sha256=None, dtype="float32", device_map=None)
     with fetched(params, "model", select_model_files) as found:
         return {path.name: path.read_bytes() for path in found.files}, dict(found.record)
 
@@ -160,7 +160,7 @@ def test_without_the_extra_the_command_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['modelscope_hub'] = None\n"
         "from stages.params.model import Model; from stages.sources import fetched\n"
-        "params = Model(source='ms://a/b', revision=None, sha256=None, dtype='auto')\n"
+        "params = Model(source='ms://a/b', revision=None, sha256=None, dtype='auto', device_map=None)\n"
         "with fetched(params, 'model', list): pass\n"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

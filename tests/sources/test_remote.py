@@ -89,7 +89,7 @@ class TestWeb:
         assert "check the address, the network and credentials" in refused(f"http://127.0.0.1:{port}/rows.json")
 
     def test_a_model_does_not_come_from_there(self, web: str) -> None:
-        params = Model(source=f"{web}/model.gguf", revision=None, sha256=None, dtype="auto")
+        params = Model(source=f"{web}/model.gguf", revision=None, sha256=None, dtype="auto", device_map=None)
         with pytest.raises(InputError, match="is for data"), fetched(params, "model", select_model_files):
             pass
 
