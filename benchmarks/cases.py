@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import rows
+from benchmarks.gpu import gpu
 from benchmarks.runner import Measurement, Runner
 from benchmarks.table import Line, speed_line
 from stages.params import load_params
@@ -154,7 +155,7 @@ def accumulation(runner: Runner) -> list[Line]:
 
 CASES: dict[str, Callable[[Runner], list[Line]]] = {
     case.__name__: case
-    for case in (default, alpaca, alpaca100, qwen, limit, evaluation, generation, tokenize, accumulation)
+    for case in (default, alpaca, alpaca100, qwen, limit, evaluation, generation, tokenize, accumulation, gpu)
 }
 
 

@@ -1,23 +1,27 @@
-"""Resident memory of this process, in bytes, as the kernel counts it (Linux)."""
+"""Memory of this process, in bytes: resident, as the kernel counts it (Linux), or a GPU's, as torch does."""
 
 import contextlib
 from pathlib import Path
 
+import torch
 from torch import nn
 
 
-def resident() -> int:
-    """What is resident now."""
-    return _status("VmRSS")
+def resident(device: str = "cpu") -> int:
+    """What is held now."""
+    return torch.cuda.memory_allocated() if device == "cuda" else _status("VmRSS")
 
 
-def peak() -> int:
-    """The highest that was resident since `restart_peak`."""
-    return _status("VmHWM")
+def peak(device: str = "cpu") -> int:
+    """The most that was held since `restart_peak`."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
 
 
-def restart_peak() -> None:
+def restart_peak(device: str = "cpu") -> None:
     """Forget earlier peaks: loading a model has its own. (`getrusage`'s survives even exec, so is no use here.)"""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return
     with contextlib.suppress(OSError):  # where that is forbidden, the peak covers the loading too
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -12,28 +12,35 @@ from stages.engine.model import SharedPrefixModel
 from stages.params import Params, load_params
 from stages.tuning.base import load_base_model
 
-# The rival; the rival with batches of like length; ours; ours with a prefix in each micro-batch.
-Side = Literal["peft", "peft, like length", "ours", "ours, prefix each"]
+# The rival; the rival with batches of like length; ours; ours with a prefix in each micro-batch; ours with compiled
+# layers.
+Side = Literal["peft", "peft, like length", "ours", "ours, prefix each", "ours, compiled"]
 
 
-def benchmark_params() -> Params:
-    """params.yaml, on the CPU in float32: there both sides do the same arithmetic."""
+def benchmark_params(device: str = "cpu", dtype: str = "float32") -> Params:
+    """params.yaml, on one device in one precision: there both sides do the same arithmetic."""
     params = load_params()
-    return params.model_copy(update={"device": "cpu", "model": params.model.model_copy(update={"dtype": "float32"})})
+    return params.model_copy(update={"device": device, "model": params.model.model_copy(update={"dtype": dtype})})
 
 
-def soft_prompt_model(side: Side, folder: str, virtual_tokens: int) -> PeftModel:
+def soft_prompt_model(
+    side: Side, folder: str, virtual_tokens: int, device: str = "cpu", dtype: str = "float32"
+) -> PeftModel:
     """The model in `folder` behind a random soft prompt, loaded as the side's users load it; all of it resident."""
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
-    params = benchmark_params()
+    params = benchmark_params(device, dtype)
     if side.startswith("ours"):
         base = load_base_model(Path(folder), params)
     else:
         torch.set_num_threads(params.threads)
-        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
     torch.manual_seed(0)  # the same prompt on all sides
     model = SharedPrefixModel(base, config) if side.startswith("ours") else get_peft_model(base, config)
+    model.to(device)
     touch(model)
+    if side == "ours, compiled":
+        for layer in base.get_decoder().layers:
+            layer.compile(dynamic=True)
     return model
 
 

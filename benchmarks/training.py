@@ -41,6 +41,8 @@ def train(
     count: int,
     length: int | None,
     seed: int,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Train on `count` rows once.
 
@@ -54,29 +56,41 @@ def train(
         count: how many rows; the same ones on every side and in every round.
         length: only rows of so many tokens; None: any.
         seed: of the order.
+        device: cpu, or cuda.
+        dtype: precision of the frozen weights.
     """
     chosen = pick(rows, count, length)
-    tuned = soft_prompt_model(side, model, virtual_tokens)
-    weights = memory.resident()
-    memory.restart_peak()
-    settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulation, "seed": seed}
+    tuned = soft_prompt_model(side, model, virtual_tokens, device, dtype)
+    weights = memory.resident(device)
+    memory.restart_peak(device)
+    settings = {
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "seed": seed,
+        "use_cpu": device == "cpu",
+    }
     longest = row_lengths(chosen).argsort()[-batch_size * accumulation :]
-    make_trainer(side, tuned, Dataset.from_dict(chosen[longest.tolist()]), settings).train()  # to warm up
-
-    trainer = make_trainer(side, tuned, chosen, settings)
-    clock = Clock()
-    trainer.add_callback(clock)
-    trainer.train()
+    warm_up = seconds_of(make_trainer(side, tuned, Dataset.from_dict(chosen[longest.tolist()]), settings))
+    seconds = seconds_of(make_trainer(side, tuned, chosen, settings))
     figures: dict[str, Any] = {
-        "seconds": clock.seconds,
-        "rows_per_second": count / clock.seconds,
-        "mib_above_weights": (memory.peak() - weights) / 2**20,
+        "warm_up_seconds": warm_up,
+        "seconds": seconds,
+        "rows_per_second": count / seconds,
+        "mib_above_weights": (memory.peak(device) - weights) / 2**20,
     }
     if side == "ours":
         order = list(LikeLengthSampler(row_lengths(chosen), batch_size * accumulation, seed))
         batches = [chosen[order[start : start + batch_size]] for start in range(0, count, batch_size)]
         figures |= useful_work(tuned, batches)
     return figures
+
+
+def seconds_of(trainer: Trainer) -> float:
+    """Train, and say how long the loop took."""
+    clock = Clock()
+    trainer.add_callback(clock)
+    trainer.train()
+    return clock.seconds
 
 
 class Clock(TrainerCallback):
@@ -86,13 +100,20 @@ class Clock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start."""
+        _wait_for(args.device)
         self.seconds = -time.perf_counter()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Stop."""
+        _wait_for(args.device)
         self.seconds += time.perf_counter()
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 class LikeLengthTrainer(Trainer):
@@ -119,7 +140,6 @@ def make_trainer(side: Side, model: PeftModel, rows: Dataset, settings: dict[str
         output_dir=tempfile.gettempdir(),  # nothing is saved
         num_train_epochs=1,
         learning_rate=1e-3,
-        use_cpu=True,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -129,7 +149,9 @@ def make_trainer(side: Side, model: PeftModel, rows: Dataset, settings: dict[str
     if side.startswith("peft"):
         kind = Trainer if side == "peft" else LikeLengthTrainer
         return kind(data_collator=padding_collator(), **common)
-    trainer = (PromptTrainer if side == "ours" else PrefixInEachMicroBatch)(data_collator=collate, **common)
+    trainer = (PrefixInEachMicroBatch if side == "ours, prefix each" else PromptTrainer)(
+        data_collator=collate, **common
+    )
     trainer.lengths = row_lengths(rows)
     trainer.model_accepts_loss_kwargs = True  # as `stages.tuning.training.make_trainer` has it
     trainer._loss_shifts_labels = False

@@ -75,7 +75,7 @@ def gemm_limit(model: PeftModel, shapes: dict[str, int]) -> dict[str, Any]:
     """
     config = model.config.get_text_config()
     head = (config.hidden_size, config.vocab_size)
-    chunk = min(shapes["labels"], max(1, LOGITS_AT_ONCE // config.vocab_size))
+    chunk = min(shapes["labels"], max(1, LOGITS_AT_ONCE["cpu"] // config.vocab_size))
     products = [
         (rows, layer, count)
         for rows in (shapes["prefix"], shapes["rows"])

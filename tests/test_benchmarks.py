@@ -7,27 +7,32 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.speed import machine
 from tests.clones import environment
 from tests.toy import ROOT
 
 
-def benchmark(folder: Path, *arguments: str, **variables: str) -> str:
-    result = subprocess.run(
+def run(folder: Path, *arguments: str, **variables: Path | str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
-        env={**environment(), "PYTHONPATH": str(ROOT), **variables},
+        env={**environment(), "PYTHONPATH": str(ROOT), **{name: str(path) for name, path in variables.items()}},
         capture_output=True,
         text=True,
     )
+
+
+def benchmark(folder: Path, *arguments: str, **variables: Path | str) -> str:
+    result = run(folder, *arguments, **variables)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 def test_speed(finished: Path) -> None:
     rows = finished / "toy/rows.json"
-    output = benchmark(finished, "benchmarks.speed", "default", "--quick", "--rounds", "1", ALPACA=str(rows))
+    output = benchmark(finished, "benchmarks.speed", "default", "--quick", "--rounds", "1", ALPACA=rows)
     assert re.search(r"^\| train, embedded default.* \| at least 4.5x \| (yes|NO) ", output, re.M)
     assert not (finished / "results/benchmark.json").exists(), "a quick run writes nothing"
 
@@ -37,13 +42,28 @@ def test_a_case_that_is_measured_again_leaves_the_others(finished: Path, monkeyp
     monkeypatch.chdir(finished)
     other = {"rounds": 3, "table": [], "measurements": []}
     result.write_text(json.dumps({"machine": machine(), "cases": {"default": other, "tokenize": other}}))
-    benchmark(finished, "benchmarks.speed", "default", "--rounds", "1", ALPACA=str(rows))
+    benchmark(finished, "benchmarks.speed", "default", "--rounds", "1", ALPACA=rows)
     cases = json.loads(result.read_text(encoding="utf-8"))["cases"]
     result.unlink()
     assert list(cases) == ["default", "tokenize"]
     assert cases["tokenize"] == other
     assert cases["default"]["table"][0]["ours"] > 0
     assert str(finished) not in json.dumps(cases)
+
+
+def test_gpu(finished: Path) -> None:
+    """On a CPU where there is no GPU: what runs is the same, but uncompiled, since that would want a C++ compiler."""
+    variables = {"ALPACA": finished / "toy/rows.json", "TORCH_COMPILE_DISABLE": "1"}
+    output = benchmark(finished, "benchmarks.speed", "gpu", "--quick", "--rounds", "1", **variables)
+    assert re.search(r"^\| train, Qwen2.5-0.5B's architecture, bfloat16, .* \| tokens/s ", output, re.M)
+    assert re.search(r"With torch.compile on each layer: [\d,]+ tokens/s after a first step of ", output)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_missing_gpu_is_refused(finished: Path) -> None:
+    result = run(finished, "benchmarks.speed", "gpu", ALPACA=finished / "toy/rows.json")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: gpu: torch finds no CUDA device here; allowed: default, ")
 
 
 def test_quality(finished: Path) -> None:

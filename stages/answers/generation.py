@@ -1,6 +1,8 @@
 """Answers of the rivals to the same questions, by batched generation behind a shared prefix."""
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +59,7 @@ def generate_answers(
     """
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     answers: dict[int, Answer] = {}
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with sampling(model.device):
         starts = range(0, len(order), batch_size)[processes.rank() :: processes.count()]
         for start in tqdm(starts, desc=description, leave=False):
             torch.manual_seed(int(np.random.SeedSequence([seed, start]).generate_state(1)[0]))
@@ -71,6 +72,20 @@ def generate_answers(
                 answers[index] = answer_of(row, config)
     answers = {index: answer for part in processes.gathered(answers) for index, answer in part.items()}
     return [answers[index] for index in range(len(questions))]
+
+
+@contextlib.contextmanager
+def sampling(device: torch.device) -> Iterator[None]:
+    """Within the block seeds may be set and samples drawn on `device`; global generators are left as they were."""
+    strict = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), warnings.catch_warnings():
+        # `top_p` adds up probabilities, for which torch has no deterministic kernel on a GPU: it would refuse to.
+        warnings.filterwarnings("ignore", message="cumsum_cuda_kernel does not have a deterministic implementation")
+        torch.use_deterministic_algorithms(strict, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict)
 
 
 def answer_of(row: list[int], config: GenerationConfig) -> Answer:

@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
-from stages.answers.generation import answer_of, generation_config
+from stages.answers.generation import answer_of, generation_config, sampling
 from stages.params.evaluate import Generate
 from stages.rows import Message
 from stages.scoring.headline import NAMES
@@ -93,8 +93,7 @@ class Answerer:
     def _stream(self, rival: str, question: list[int], note: Callable[[str], None]) -> str:
         model = self.rivals.model
         streamer = AnswerStreamer(self.rivals.tokenizer, _ends(self.config), partial(print, end="", flush=True))
-        devices = [model.device] if model.device.type == "cuda" else []
-        with self.rivals.turn(rival) as ahead, torch.random.fork_rng(devices):
+        with self.rivals.turn(rival) as ahead, sampling(model.device):
             torch.manual_seed(self.seed)
             given = torch.tensor([ahead + question], device=model.device)
             try:

@@ -12,9 +12,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from stages.tokens import IGNORED
 
-# Logits alive at once. 2**23 are 32 MiB in float32, which is what glibc's allocator keeps for the next chunk instead of
-# returning it to the system; several times the rows that a matrix product needs to run at full speed.
-LOGITS_AT_ONCE = 2**23
+# Logits alive at once. On a CPU 2**23 are 32 MiB in float32, which is what glibc's allocator keeps for the next chunk
+# instead of returning it to the system; several times the rows that a matrix product needs to run at full speed. A GPU
+# reads the whole output layer for each chunk: an H100 does some 300 operations in the time of a byte (989 TFLOP/s by
+# 3.35 TB/s), so a chunk needs as many labels at least. 2**27 are 880 of Qwen2.5's, and 512 MiB.
+LOGITS_AT_ONCE = {"cpu": 2**23, "gpu": 2**27}
 
 
 def head_logits(model: PreTrainedModel, states: Tensor) -> Tensor:
@@ -85,7 +87,8 @@ def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tens
         states: the last hidden states that predict the labels.
         labels: token ids.
     """
-    chunk = max(1, LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
+    at_once = LOGITS_AT_ONCE["cpu" if states.device.type == "cpu" else "gpu"]
+    chunk = max(1, at_once // model.config.get_text_config().vocab_size)
     return _LabelLosses.apply(states, labels, lambda rows: head_logits(model, rows), chunk)
 
 

@@ -8,7 +8,7 @@ import torch
 from peft import PromptTuningConfig
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from stages.answers.generation import answer_of, generate_answers, generation_config
+from stages.answers.generation import answer_of, generate_answers, generation_config, sampling
 from stages.engine.model import SharedPrefixModel
 from stages.params.evaluate import Generate
 
@@ -48,6 +48,29 @@ def test_sampling_is_by_the_seed_and_leaves_the_global_generator(model: SharedPr
     assert first == again != other
     assert torch.equal(torch.get_rng_state(), before)
     assert first[0] != first[3], "one question twice is sampled twice"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_samples_by_top_p_where_only_deterministic_kernels_are_allowed(toy_model: Path) -> None:
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    on_gpu = SharedPrefixModel(AutoModelForCausalLM.from_pretrained(toy_model), config).cuda()
+    torch.use_deterministic_algorithms(True)
+    try:
+        answers = generate_answers(on_gpu, QUESTIONS, settings(on_gpu, do_sample=True, top_p=0.9), 2, seed=1)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert len(answers) == len(QUESTIONS)
+
+
+def test_only_within_sampling_may_a_kernel_be_nondeterministic() -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        with sampling(torch.device("cpu")):
+            assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_an_answer_ends_at_any_end_token_of_template_and_model(model: SharedPrefixModel) -> None:
