@@ -114,7 +114,8 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def chart(runs: list[dict[str, Any]]) -> str:
     """Time and memory by rows as SVG, both axes logarithmic: what is linear has the slope of the dotted line."""
-    x = {"field": "rows", "type": "quantitative", "scale": {"type": "log"}, "axis": {"format": "~s", "title": "rows"}}
+    axis = {"values": sorted({run["rows"] for run in runs}), "format": "~s", "title": "rows"}
+    x = {"field": "rows", "type": "quantitative", "scale": {"type": "log"}, "axis": axis}
     color = {"field": "stage", "type": "nominal", "legend": {"title": None}}
     first = min(runs, key=lambda run: run["rows"])
     linear = [
