@@ -1,15 +1,18 @@
 """Memory that loading the frozen model takes, against its weights: `python -m benchmarks.loading`.
 
 Needs what `make repro` makes (models/base/). Each precision is measured in a process of its own, up to and with a first
-forward, which touches all weights: a mapped file counts when it is read.
+forward, which touches all weights: a mapped file counts when it is read. Its pages are the kernel's to take back when
+memory is short; what is not mapped from a file, it can't.
 """
 
 import subprocess
 import sys
+import threading
 
-from benchmarks.memory import peak, resident, restart_peak
+from benchmarks.memory import peak, resident, restart_peak, unmapped
 from stages.params import load_params
 from stages.workspace.paths import BASE_MODEL
+from stages.workspace.progress import quiet_libraries
 
 DTYPES = ("float32", "bfloat16")
 
@@ -28,18 +31,41 @@ def measure(dtype: str) -> str:
 
     before = resident()
     restart_peak()
-    model = load_base_model(BASE_MODEL, params)
-    with torch.inference_mode():
-        model(input_ids=torch.zeros(1, 8, dtype=torch.long) + int(warm.isnan().any()))
+    with Growth() as growth:
+        model = load_base_model(BASE_MODEL, params)
+        with torch.inference_mode():
+            model(input_ids=torch.zeros(1, 8, dtype=torch.long) + int(warm.isnan().any()))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    most = peak() - before
-    return f"| {dtype} | {weights / 2**20:,.0f} | {most / 2**20:,.0f} | {most / weights:.2f}x |"
+    cells = [f"{most / 2**20:,.0f} | {most / weights:.2f}x" for most in (peak() - before, growth.most)]
+    return f"| {dtype} | {weights / 2**20:,.0f} | {' | '.join(cells)} |"
+
+
+class Growth:
+    """Within the block: the most that `unmapped` memory grew by, in bytes, looked at every few milliseconds."""
+
+    def __enter__(self) -> "Growth":
+        """Begin."""
+        self.before, self.most, self.done = unmapped(), 0, threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self.done.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.done.wait(0.003):
+            self.most = max(self.most, unmapped() - self.before)
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
+        quiet_libraries()
         print(measure(sys.argv[1]))
     else:
-        print("| precision | weights, MiB | peak, MiB | ratio |\n|---|--:|--:|--:|", flush=True)
+        print("| precision | weights, MiB | peak, MiB | ratio | not of a file, MiB | ratio |", flush=True)
+        print("|---|--:|--:|--:|--:|--:|", flush=True)
         for name in DTYPES:
             subprocess.run([sys.executable, "-m", "benchmarks.loading", name], check=True)

@@ -12,6 +12,11 @@ def resident(device: str = "cpu") -> int:
     return torch.cuda.memory_allocated() if device == "cuda" else _status("VmRSS")
 
 
+def unmapped() -> int:
+    """What is resident and no file is mapped to: the kernel can't take it back where memory is short."""
+    return _status("RssAnon")
+
+
 def peak(device: str = "cpu") -> int:
     """The most that was held since `restart_peak`."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")

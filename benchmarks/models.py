@@ -33,7 +33,7 @@ def soft_prompt_model(
         base = load_base_model(Path(folder), params)
     else:
         torch.set_num_threads(params.threads)
-        base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).to(device)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     torch.manual_seed(0)  # the same prompt on all sides
     model = SharedPrefixModel(base, config) if side.startswith("ours") else get_peft_model(base, config)
     model.to(device)
