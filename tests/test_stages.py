@@ -293,18 +293,3 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(finished: Path, tmp_
         message,
     )
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["base"]
-
-
-def test_the_parts_in_which_rows_are_prepared_change_none_of_them(
-    finished: Path, run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Duplicates of other parts are found, and an order that is no other."""
-    rows = toy_rows()
-    write_rows(project, [*rows, *reversed(rows)])
-    monkeypatch.setattr("stages.prepare.PART", 7)
-    run("fetch_data", "prepare")
-    for split in ("train", "validation", "test"):
-        name = f"data/prepared/{split}.parquet"
-        assert pq.read_table(project / name).equals(pq.read_table(finished / name))
-    report = json.loads(Path("results/prepare.json").read_text(encoding="utf-8"))
-    assert report["dropped"] == len(rows)

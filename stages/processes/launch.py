@@ -110,7 +110,9 @@ def _wait(launcher: subprocess.Popen, family: Family) -> list[int]:
             launcher.wait()
     while any(_is_alive(pid) for pid in family.pids()):  # what it writes to would be cleared away under it
         time.sleep(0.02)
-    return killed or ([] if deadline is not None else family.killed())
+    if not killed and deadline is None:  # the launcher may have seen it first, and ended
+        killed = family.killed()
+    return killed
 
 
 def _tell(family: Family, killed: list[int], launch: str, status: int) -> None:
