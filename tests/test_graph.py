@@ -67,15 +67,15 @@ def test_every_key_is_a_param_of_a_stage_and_every_param_is_a_key() -> None:
 
 def test_the_report_reruns_for_every_param_that_it_shows() -> None:
     others = [param for stage, definition in GRAPH.items() if stage != "report" for param in definition["params"]]
-    assert GRAPH["report"]["params"] == list(dict.fromkeys(others))
+    assert sorted(GRAPH["report"]["params"]) == sorted(set(others))
 
 
 def test_stage_file_and_section_are_one_word() -> None:
     assert list(GRAPH) == list(STAGES)
     for stage, definition in GRAPH.items():
         assert definition["cmd"] == f"exec python -m stages.{stage}"
-        if stage == "report":
-            continue  # nothing about it can be chosen
+        if stage in ("local_sources", "report"):
+            continue  # nothing about them can be chosen
         section = SECTIONS.get(stage, stage)
         assert any(param.startswith(f"{section}.") for param in definition["params"])
         assert section in Params.model_fields

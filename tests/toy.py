@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 from stages.params.data import Data
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("fetch_model", "fetch_data", "fetch_general", "prepare", "tokenize", "train", "evaluate", "report")
+FETCH = ("local_sources", "fetch_model", "fetch_data", "fetch_general")
+STAGES = (*FETCH, "prepare", "tokenize", "train", "evaluate", "report")
 
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a toy.<|im_end|>\n{% endif %}"

@@ -7,10 +7,11 @@ from pathlib import Path
 import stages
 from stages.page.inputs import required
 from stages.provenance.code import code_hash
-from stages.provenance.graph import params_of, stages_of
+from stages.provenance.graph import params_of
 from stages.provenance.versions import TRAINING, versions_of
 from stages.workspace.outputs import MANIFEST, sha256_of
 from stages.workspace.paths import ADAPTER, BASE_MODEL, GENERAL, RAW
+from stages.workspace.secrets import redacted
 
 LIBRARIES = (*TRAINING, "tokenizers", "pandas", "pyarrow", "sacrebleu", "vl-convert-python", "dvc")
 
@@ -54,9 +55,9 @@ def provenance(*, general: bool) -> Provenance:
 
 
 def recorded_params() -> dict[str, str]:
-    """The keys that the stages up to the report have recorded, as JSON; other keys have changed nothing here."""
-    values = params_of([name for name in stages_of(Path()) if name != "report"], Path())
-    return {key: _json(value) for key, value in values.items()}
+    """The keys that the report depends on, as JSON: those that the stages before it have recorded."""
+    values = params_of(["report"], Path())
+    return {key: redacted(_json(value)) for key, value in values.items()}
 
 
 def _json(value: object) -> str:

