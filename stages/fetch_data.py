@@ -13,6 +13,7 @@ from stages.workspace.guard import run_stage
 from stages.workspace.outputs import output_folder, write_json
 from stages.workspace.paths import RAW
 from stages.workspace.progress import quiet_libraries
+from stages.workspace.secrets import redacted
 
 
 def main(params: Params) -> None:
@@ -21,7 +22,7 @@ def main(params: Params) -> None:
     with fetched(data, "data", select_data_files) as found:
         try:
             if found.snapshot is None:
-                rows, total = read_files(found.files, data)
+                rows, total = read_files(found.files, found.base, data)
             else:
                 quiet_libraries()
                 rows, total = read_repository(found.snapshot, found.files if "#" in data.source else [], data)
@@ -32,7 +33,7 @@ def main(params: Params) -> None:
     with output_folder(RAW) as folder:
         pq.write_table(pa.Table.from_pylist(rows, schema=RAW_SCHEMA), folder / "rows.parquet")
         write_json(folder / "source.json", {**found.record, "rows": total, "split": data.split})
-    print(f"fetch_data: {data.source}: {len(rows):,} of {total:,} rows in {RAW}/rows.parquet")
+    print(f"fetch_data: {redacted(data.source)}: {len(rows):,} of {total:,} rows in {RAW}/rows.parquet")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from stages.workspace.errors import InputError
 from stages.workspace.guard import run_stage
 from stages.workspace.outputs import output_folder, write_json
 from stages.workspace.paths import GENERAL
+from stages.workspace.secrets import redacted
 
 
 def main(params: Params) -> None:
@@ -30,7 +31,7 @@ def main(params: Params) -> None:
     with output_folder(GENERAL) as folder:
         pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), folder / "texts.parquet")
         write_json(folder / "source.json", {**record, "texts": len(texts)})
-    print(f"fetch_general: {general.source or 'no source'}: {len(texts):,} texts in {GENERAL}/texts.parquet")
+    print(f"fetch_general: {redacted(general.source or 'no source')}: {len(texts):,} texts in {GENERAL}/texts.parquet")
 
 
 if __name__ == "__main__":

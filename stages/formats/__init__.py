@@ -29,21 +29,27 @@ def select_data_files(files: list[Path]) -> list[Path]:
     return readable
 
 
-def read_files(files: list[Path], data: Data) -> tuple[list[dict], int]:
-    """The rows of `data.split` in `files`, and how many rows they have; see `read_rows`."""
-    rows = list(tqdm((row for path in files for row in read_rows(path, data)), desc="fetch_data"))
+def read_files(files: list[Path], base: Path, data: Data) -> tuple[list[dict], int]:
+    """The rows of `data.split` in `files`, which lie below `base`, and how many rows they have; see `read_rows`."""
+    rows = list(tqdm((row for path in files for row in read_rows(path, base, data)), desc="fetch_data"))
     if not rows:
         raise InputError("the data set has no rows")
     return [rows[n] for _, part in slices({SPLIT: len(rows)}, data.split) for n in part], len(rows)
 
 
-def read_rows(path: Path, data: Data) -> Iterator[dict]:
-    """The rows of one file, as dicts of `stages.rows.RAW_SCHEMA`.
+def read_rows(path: Path, base: Path, data: Data) -> Iterator[dict]:
+    """The rows of one file, as dicts of `stages.rows.RAW_SCHEMA`; their source is its path below `base`.
 
     Raises:
         InputError: if the file is not what its extension says, or a row fits no format; names the file and the line or
             row.
     """
     records = READERS[path.suffix.lower()](path, lambda place, found: layout_of(place, found, data))
-    for where, layout, record in records:
-        yield layout.row(f"{path.name}, {where}", record, source=path.stem)
+    below = path.relative_to(base)
+    try:
+        for where, layout, record in records:
+            yield layout.row(f"{path.name}, {where}", record, source=below.with_suffix("").as_posix())
+    except InputError as error:
+        if below.parent == Path():
+            raise
+        raise InputError(f"{below.parent.as_posix()}/{error}") from None  # what readers say begins with the file's name

@@ -9,6 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from stages.workspace.secrets import redacted
+
 WHAT = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -71,6 +73,7 @@ def _shown(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         text = str(value)
+    text = redacted(text)  # before it is cut: half an address would keep its password
     return text if len(text) <= 60 else text[:57] + "…"
 
 

@@ -5,9 +5,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from stages.workspace.secrets import has_userinfo
 from stages.workspace.text import is_text
 
-Source = Annotated[str, Field(min_length=1)]
+
+def _is_public(source: str) -> str:
+    if has_userinfo(source):
+        raise ValueError(
+            "an address without user name and password, which params.yaml and dvc.lock would keep; the environment can "
+            """hold them, such as FSSPEC_HTTPS='{"client_kwargs": {"headers": {"Authorization": "…"}}}'"""
+        )
+    return source
+
+
+Source = Annotated[str, Field(min_length=1), AfterValidator(_is_public)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -11,6 +11,7 @@ from stages.rows import short_hash
 from stages.scoring.metrics import loss_metrics
 from stages.tokens import IGNORED
 from stages.workspace.errors import InputError
+from stages.workspace.secrets import redacted
 
 
 def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, general: General) -> pd.DataFrame:
@@ -45,8 +46,8 @@ def forgetting(losses: pd.DataFrame, blocks: pd.DataFrame, source: str | None) -
     Args:
         losses: `Rivals.losses` of the blocks.
         blocks: the blocks.
-        source: `general.source`.
+        source: `general.source`, which the result names without what may be secret in it.
     """
     losses = losses.join(blocks["question_id"])
     counts = {"texts": blocks["question_id"].nunique(), "blocks": len(blocks), "tokens": int(losses["tokens"].sum())}
-    return {"source": source, **counts, **loss_metrics(losses)}
+    return {"source": source and redacted(source), **counts, **loss_metrics(losses)}

@@ -16,6 +16,7 @@ from stages.sources.request import Files, Request, Select
 from stages.workspace.errors import InputError
 from stages.workspace.guard import disk_is_full
 from stages.workspace.outputs import sha256_of
+from stages.workspace.secrets import redacted
 
 if TYPE_CHECKING:  # a stage depends on its own section's schema only
     from stages.params.data import Data
@@ -38,11 +39,13 @@ class Fetched:
 
     Attributes:
         files: where they lie.
+        base: the folder that their relative paths start at.
         snapshot: the folder of a hub's repository that holds them; None for every other source.
         record: for source.json: what was asked for, and what it was.
     """
 
     files: list[Path]
+    base: Path
     snapshot: Path | None
     record: dict[str, str | None]
 
@@ -72,8 +75,8 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
         try:
             if params.revision is not None and scheme not in ("hf", "ms"):
                 raise InputError(f"{section}.revision is for hf:// and ms:// sources; set it to null")
-            found = SCHEMES[scheme](request) if separator else Files(select(local.find(source)))
-            sha256 = digest(found.files)
+            found = SCHEMES[scheme](request) if separator else _local(source, section, select)
+            sha256 = digest(found.files, found.base)
         except (InputError, OSError, RuntimeError) as error:
             if disk_is_full(error):
                 raise
@@ -83,13 +86,25 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
                 f"{section}.sha256: the bytes of {source!r} are not the pinned ones: SHA-256 is {sha256}, expected "
                 f"{params.sha256}; if the change is meant, set the new value, or null for no check"
             )
-        record = {"source": source, **found.resolved, "sha256": sha256}
-        yield Fetched(found.files, found.snapshot, record)
+        record = {"source": redacted(source), **found.resolved, "sha256": sha256}
+        yield Fetched(found.files, found.base, found.snapshot, record)
 
 
-def digest(files: list[Path]) -> str:
-    """SHA-256 of one file's bytes; of several files, of their sorted "hash  name" lines."""
+def _local(source: str, section: str, select: Select) -> Files:
+    found = local.find(source, select)
+    if not all(map(local.is_watched, found.files)):
+        folders = " and ".join(f"{folder}/" for folder in local.WATCHED)
+        print(
+            f"{section}.source: {source} lies outside of {folders}, where DVC sees changes; after a change of it: "
+            f"dvc repro --force fetch_{section}",
+            flush=True,
+        )
+    return found
+
+
+def digest(files: list[Path], base: Path) -> str:
+    """SHA-256 of one file's bytes; of several files, of their sorted "hash  path" lines, the paths below `base`."""
     if len(files) == 1:
         return sha256_of(files[0])
-    lines = sorted(f"{sha256_of(path)}  {path.name}\n" for path in files)
+    lines = sorted(f"{sha256_of(path)}  {path.relative_to(base).as_posix()}\n" for path in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

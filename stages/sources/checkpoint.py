@@ -57,7 +57,14 @@ def select_model_files(files: list[Path]) -> list[Path]:
 
 
 def copy_checkpoint(files: list[Path], folder: Path) -> None:
-    """Copy a safetensors checkpoint into `folder` byte for byte."""
+    """Copy a safetensors checkpoint into `folder` byte for byte.
+
+    Raises:
+        InputError: if two files have one name.
+    """
+    names = [path.name for path in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{', '.join(twice)} in several folders; a model is the files of one folder: name that")
     for path in files:
         shutil.copyfile(path, folder / path.name)
 

@@ -66,7 +66,7 @@ def fetch(request: Request) -> Files:
             check_configuration(request, folder, chosen)
     tell_if_moved(request, info.sha)
     resolved = {"revision": request.revision, "commit": info.sha}
-    return Files([folder / file for file in chosen], folder if kind == "dataset" else None, resolved)
+    return Files([folder / file for file in chosen], folder, folder if kind == "dataset" else None, resolved)
 
 
 def _cached(request: Request, name: str, member: str | None, why: Exception) -> Files:
@@ -97,7 +97,8 @@ def _cached(request: Request, name: str, member: str | None, why: Exception) -> 
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     files = [folder / file for file in needed(request, member, names)]
     print(f"{request.section}.source: {request.source}: the hub is out of reach; taken from the cache", flush=True)
-    return Files(files, folder if kind == "dataset" else None, {"revision": request.revision, "commit": folder.name})
+    resolved = {"revision": request.revision, "commit": folder.name}
+    return Files(files, folder, folder if kind == "dataset" else None, resolved)
 
 
 def _patiently(call: Callable[[], Any]) -> Any:

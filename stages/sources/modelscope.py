@@ -49,7 +49,7 @@ def fetch(request: Request) -> Files:
     listing = hashlib.sha256(lines.encode()).hexdigest()  # the hub names no commit
     tell_if_moved(request, listing)
     resolved = {"revision": revision, "listing": listing}
-    return Files([folder / file for file in chosen], folder if kind == "dataset" else None, resolved)
+    return Files([folder / file for file in chosen], folder, folder if kind == "dataset" else None, resolved)
 
 
 def _cached_files(api: Any, name: str, kind: str, revision: str) -> dict[str, int]:

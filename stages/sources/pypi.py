@@ -9,9 +9,9 @@ import subprocess
 import sys
 import zipfile
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from stages.sources.request import Files, Request
+from stages.sources.request import Files, Request, fixed_part, relative_target
 from stages.workspace.errors import InputError
 
 REFERENCE = re.compile(
@@ -45,16 +45,15 @@ def fetch(request: Request) -> Files:
         if not chosen:
             shown = ", ".join(name for name in names if ".dist-info/" not in name) or "nothing"
             raise InputError(f"no member {match['member']} in {wheel.name}; it holds {_shortened(shown)}")
-        targets = [folder / "members" / PurePosixPath(name).name for name in chosen]
-        if len(set(targets)) < len(targets):
-            raise InputError(f"two members that match {match['member']} have the same file name; name one folder")
-        (folder / "members").mkdir()
+        members, base = folder / "members", fixed_part(match["member"])
+        targets = [members / relative_target(name, base) for name in chosen]
         for name, target in zip(chosen, targets, strict=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(name) as member, target.open("wb") as file:
                 while block := member.read(1 << 20):
                     file.write(block)
     wheel.unlink()
-    return Files(request.select(targets))
+    return Files(request.select(targets), members)
 
 
 def _download(requirement: str, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from stages.sources.request import Files, Request
+from stages.sources.request import Files, Request, fixed_part, relative_target
 from stages.workspace.errors import InputError
 from stages.workspace.guard import disk_is_full
 from stages.workspace.progress import tqdm
@@ -40,6 +40,7 @@ def fetch(request: Request) -> Files:
             )
         files = []
         for name, file in found.items():
+            (request.folder / file).parent.mkdir(parents=True, exist_ok=True)
             bar = TqdmCallback(tqdm_kwargs={"desc": file.name, "unit": "B", "unit_scale": True}, tqdm_cls=tqdm)
             system.get_file(name, str(request.folder / file), callback=bar)
             size = (request.folder / file).stat().st_size
@@ -61,22 +62,23 @@ def fetch(request: Request) -> Files:
         if disk_is_full(error):
             raise
         raise InputError(f"can't be downloaded: {_line(error)}; {HINT}") from None
-    return Files(files)
+    return Files(files, request.folder)
 
 
 def _objects(system: Any, path: str, request: Request) -> dict[str, Path]:
-    """Full name -> file name of the objects that are needed: one, those of a folder, or those of a glob."""
+    """Full name -> path below the request's folder: of one object, those of a folder or those of a glob."""
     if request.scheme in ("http", "https"):
-        names = [path]
+        files = {path: Path(PurePosixPath(urlsplit(path).path).name)}
     elif any(character in path for character in "*?["):
-        names = system.glob(path)
+        files = {name: Path(relative_target(name, fixed_part(path))) for name in system.glob(path)}
+    elif system.isfile(path):
+        files = {path: Path(relative_target(path, fixed_part(path)))}
     else:
-        names = [path] if system.isfile(path) else system.find(path, maxdepth=1)
-    files = {PurePosixPath(urlsplit(name).path if "://" in name else name): name for name in sorted(names)}
+        files = {name: Path(relative_target(name, PurePosixPath(path))) for name in system.find(path, maxdepth=1)}
     if not files:
         raise FileNotFoundError(path)
-    chosen = request.select([Path(file.name) for file in files])
-    return {name: Path(file.name) for file, name in files.items() if Path(file.name) in chosen}
+    chosen = request.select(sorted(files.values()))
+    return {name: file for name, file in sorted(files.items()) if file in chosen}
 
 
 def _line(error: BaseException) -> str:

@@ -25,7 +25,7 @@ ROWS = [("Add.", "1, 2", "3"), ("Größe?", "", "Zwei\u2028Meter"), ("Null?", ""
 
 def read(path: Path, params: Data = ALPACA) -> list[tuple[str, str, str]]:
     """(question, input, answer) of each row; checks roles and source on the way."""
-    rows = list(read_rows(path, params))
+    rows = list(read_rows(path, path.parent, params))
     for row in rows:
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
         assert row["source"] == path.stem
@@ -34,7 +34,7 @@ def read(path: Path, params: Data = ALPACA) -> list[tuple[str, str, str]]:
 
 def refused(path: Path, params: Data = ALPACA) -> str:
     with pytest.raises(InputError) as error:
-        list(read_rows(path, params))
+        list(read_rows(path, path.parent, params))
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
 
@@ -178,7 +178,7 @@ def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
     turns = [("system", "Be brief."), ("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"), ("human", "bye")]
     path = tmp_path / "talk.jsonl"
     path.write_text(json.dumps({"talk": [{"from": role, "value": text} for role, text in turns]}), encoding="utf-8")
-    (row,) = read_rows(path, data(messages="talk"))
+    (row,) = read_rows(path, path.parent, data(messages="talk"))
     assert [(turn["role"], turn["content"]) for turn in row["messages"]] == [
         ("system", "Be brief."),
         ("user", "a"),

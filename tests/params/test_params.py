@@ -189,3 +189,16 @@ def test_a_number_as_dvc_writes_it(tmp_path: Path) -> None:
     text = re.sub(r"learning_rate:.*", "learning_rate: 1e-05", path.read_text(encoding="utf-8"))
     path.write_text(text, encoding="utf-8")
     assert load_params(path).train.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize("key", ["model.source", "data.source", "general.source"])
+@pytest.mark.parametrize(
+    "address",
+    ["https://alice:hunter2@host/x.json", f"s3://alice:{'hunter2' * 20}@b/x.json", "http://hunter2@host/x?a=b"],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(tmp_path: Path, key: str, address: str) -> None:
+    message = refused(tmp_path, **{key: address})
+    assert f"params.yaml: {key}: " in message
+    assert "an address without user name and password" in message
+    assert "hunter2" not in message
+    assert "alice" not in message

@@ -32,6 +32,22 @@ def test_a_file_added_to_local_stays_through_checkouts_and_experiments(clone: Pa
     assert (clone / "data/local/more.jsonl").exists()
 
 
+def test_an_experiment_aside_names_files_that_only_the_workspace_has(clone: Path) -> None:
+    """A file alone, and one beside others that git has: a folder isn't read without it."""
+    rows = '{"instruction": "a", "output": "b"}\n' * 3
+    folder = clone / "data/local/mine"
+    folder.mkdir()
+    for name in ("kept.jsonl", "new.jsonl"):
+        (folder / name).write_text(rows, encoding="utf-8")
+    call(clone, "git add data/local/mine/kept.jsonl")
+    for source in ("data/local/mine/new.jsonl", "data/local/mine", "data/local/mine/*.jsonl"):
+        output = call(clone, f"dvc exp run --temp -S 'data.source=\"{source}\"' fetch_data", ok=False)
+        assert f"data/local/mine/new.jsonl is in {clone}, but not in this experiment's own workspace" in output
+        assert "git add or dvc add it there first" in output
+    call(clone, "git add data/local/mine/new.jsonl")
+    assert "6 of 6 rows" in call(clone, "dvc exp run --temp -S data.source=data/local/mine fetch_data")
+
+
 def test_another_rival_reruns_no_training(clone: Path) -> None:
     output = call(clone, "dvc exp run -S 'evaluate.hard_prompt=\"Be brief: a word.\"'")
     assert stages_run(output) == ["evaluate", "report"]

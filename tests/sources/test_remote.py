@@ -23,7 +23,7 @@ SECRET = "AKIASECRETSECRET"
 def contents(source: str) -> dict[str, bytes]:
     with fetched(data_params(source), "data", select_data_files) as found:
         assert found.snapshot is None
-        return {path.name: path.read_bytes() for path in found.files}
+        return {path.relative_to(found.base).as_posix(): path.read_bytes() for path in found.files}
 
 
 def refused(source: str) -> str:
@@ -79,6 +79,14 @@ class TestWeb:
     def test_no_room(self, web: str) -> None:
         assert "not enough disk: 10000000.00 GB are needed" in refused(f"{web}/huge.json")
 
+    def test_what_is_secret_in_an_address_is_shown_nowhere(self, web: str, capsys: pytest.CaptureFixture[str]) -> None:
+        query = f"X-Amz-Credential={SECRET}%2Frows&X-Amz-Signature={SECRET}"
+        with fetched(data_params(f"{web}/rows.json?{query}"), "data", select_data_files) as found:
+            assert found.record["source"] == f"{web}/rows.json?X-Amz-Credential=…&X-Amz-Signature=…"
+        for name in ("missing", "secret", "cut"):
+            assert "X-Amz-Signature=…" in refused(f"{web}/{name}.json?{query}")
+        assert SECRET not in capsys.readouterr().out
+
     def test_a_format_that_nothing_reads(self, web: str) -> None:
         assert "found .txt; allowed extensions" in refused(f"{web}/rows.txt")
 
@@ -111,7 +119,7 @@ def bucket() -> Iterator[str]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         client = boto3.client("s3")
         client.create_bucket(Bucket="rows")
-        for name in ("zh/a.json", "zh/b.json", "zh/more/c.json", "zh/LICENSE"):
+        for name in ("zh/a.json", "zh/b.json", "zh/more/c.json", "zh/LICENSE", "en/a.json"):
             client.put_object(Bucket="rows", Key=name, Body=ROWS)
         yield "s3://rows"
     server.stop()
@@ -130,7 +138,11 @@ class TestBucket:
         assert contents(f"{bucket}/zh/a.json") == {"a.json": ROWS}
         assert contents(f"{bucket}/zh") == contents(f"{bucket}/zh/?.json") == {"a.json": ROWS, "b.json": ROWS}
 
-    @pytest.mark.parametrize("path", ["/zh/z.json", "/en/*.json", "-of-nobody/a.json"])
+    def test_objects_of_one_name_keep_their_folders(self, bucket: str) -> None:
+        assert contents(f"{bucket}/*/a.json") == {"en/a.json": ROWS, "zh/a.json": ROWS}
+        assert contents(f"{bucket}/zh/**/*.json").keys() == {"a.json", "b.json", "more/c.json"}
+
+    @pytest.mark.parametrize("path", ["/zh/z.json", "/de/*.json", "-of-nobody/a.json"])
     def test_no_such_object_or_bucket(self, bucket: str, path: str) -> None:
         assert "no such object; check host or bucket, and path" in refused(f"{bucket}{path}")
 

@@ -17,7 +17,7 @@ def everything(files: list[Path]) -> list[Path]:
 
 def contents(source: str, sha256: str | None = None) -> dict[str, str]:
     with fetched(data_params(source, sha256=sha256), "data", everything) as found:
-        return {path.name: path.read_text(encoding="utf-8") for path in found.files}
+        return {path.relative_to(found.base).as_posix(): path.read_text(encoding="utf-8") for path in found.files}
 
 
 def refused(source: str, sha256: str | None = None, revision: str | None = None) -> str:
@@ -73,8 +73,9 @@ class TestPackages:
         assert "no member toy_corpus/data/*.csv in toy_corpus-1.0" in message
         assert "it holds toy_corpus/data/a.txt, toy_corpus/data/b.txt" in message
 
-    def test_members_of_one_name(self) -> None:
-        assert "same file name" in refused("pypi://toy-corpus==1.0#toy_corpus/*/a.txt")
+    def test_members_of_one_name_keep_their_folders(self) -> None:
+        found = contents("pypi://toy-corpus==1.0#toy_corpus/*/a.txt")
+        assert found == {"data/a.txt": "a 1.0", "other/a.txt": "other"}
 
     @pytest.mark.parametrize("reference", ["toy-corpus", "toy-corpus==1.0", "toy-corpus#a", "--help==1#a", "a==1 b#c"])
     def test_a_malformed_reference(self, reference: str) -> None:
@@ -98,6 +99,18 @@ def test_paths(tmp_path: Path) -> None:
     assert "no such file or folder" in refused(str(tmp_path / "c.txt"))
 
 
+def test_the_digest_covers_the_paths(tmp_path: Path) -> None:
+    """Two sets with the same files in other folders are two sets."""
+    for name in ("one/a/rows", "one/b/rows", "two/a/rows", "two/c/rows"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(name[4], encoding="utf-8")
+    (tmp_path / "two/c/rows").write_text("b", encoding="utf-8")
+    assert contents(str(tmp_path / "one/*/rows")) == {"a/rows": "a", "b/rows": "b"}
+    bases = [tmp_path / "one", tmp_path / "two"]
+    first, second = (digest(sorted(base.glob("*/rows")), base) for base in bases)
+    assert first != second
+
+
 def test_an_unknown_scheme() -> None:
     assert "unknown scheme ftp://; allowed: hf://, ms://, pypi://, s3://, https://, http://, or a path" in refused(
         "ftp://host/file"
@@ -114,10 +127,10 @@ def test_the_digest_of_one_file_and_of_several(tmp_path: Path) -> None:
     a.write_bytes(b"1")
     b.write_bytes(b"2")
     one, two = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (a, b))
-    assert digest([a]) == one
+    assert digest([a], tmp_path) == one
     # What `sha256sum a b | sort | sha256sum` prints.
     lines = "".join(sorted([f"{one}  a\n", f"{two}  b\n"]))
-    assert digest([b, a]) == hashlib.sha256(lines.encode()).hexdigest()
+    assert digest([b, a], tmp_path) == hashlib.sha256(lines.encode()).hexdigest()
 
 
 def test_a_checksum_that_does_not_match_is_refused(tmp_path: Path) -> None:
