@@ -41,8 +41,8 @@ lint: .venv/installed
 benchmark: .venv/installed ## speed against PEFT and Trainer, to results/benchmark.json; ALPACA=path names the rows
 	@python -m benchmarks.speed
 
-repair: .venv/installed ## remove what is damaged in the workspace and in DVC's cache
-	@python -m stages.workspace.repair
+repair: .venv/installed .dvc/config.local ## remove what is damaged and a stage makes again; name what is the user's
+	@python -m stages.maintenance.repair
 
 sweep: .venv/installed .dvc/config.local ## run experiments/NAME.sh, JOBS=2 experiments at a time, then show what it found
 	@python -m experiments.sweep "$(NAME)" --jobs "$(JOBS)"
@@ -50,8 +50,8 @@ sweep: .venv/installed .dvc/config.local ## run experiments/NAME.sh, JOBS=2 expe
 search: .venv/installed .dvc/config.local ## search a learning rate and a number of virtual tokens with Optuna, in TRIALS=10 experiments
 	@python -m experiments.search --trials "$(TRIALS)"
 
-unlock: .venv/installed ## repair what a kill of DVC leaves behind: stale locks, the queue, a detached HEAD
-	@python -m stages.workspace.unlock
+unlock: .venv/installed .dvc/config.local ## repair what a kill of DVC leaves behind: stale locks, the queue, a detached HEAD
+	@python -m stages.maintenance.unlock
 
 remote: .venv/installed ## share outputs through URL=s3://BUCKET/PATH, or any other that DVC knows
 	@case "$(URL)" in *://*|/*) ;; *) echo "error: URL is '$(URL)'; allowed: an address, or a path from the root: \
@@ -79,6 +79,6 @@ lock: .venv/installed ## write requirements.lock from pyproject.toml
 # Without git (an unpacked archive) DVC works too, but for experiments. DVC's own page of plots loads its charts from the
 # network; this one has them in it.
 .dvc/config.local: .venv/installed
-	@python -m stages.workspace.plots .dvc/plots.html
+	@python -m stages.maintenance.plots .dvc/plots.html
 	@dvc config --local plots.html_template plots.html
 	@[ -e .git ] || dvc config --local core.no_scm true

@@ -10,7 +10,6 @@ import pytest
 
 from stages.workspace.errors import InputError
 from stages.workspace.outputs import output_file, output_folder, verified
-from stages.workspace.repair import remove_damaged_objects
 from tests.toy import ROOT
 
 
@@ -83,17 +82,6 @@ def test_a_manifest_that_lost_a_line_vouches_for_nothing(tmp_path: Path) -> None
     manifest.write_bytes(b"\xff\x00")
     with pytest.raises(InputError, match=r"a\.txt is not in "):
         verified(tmp_path / "out", "stage")
-
-
-def test_repair_removes_only_objects_that_belie_their_name(tmp_path: Path) -> None:
-    good, bad = tmp_path / "5d/41402abc4b2a76b9719d911017c592", tmp_path / "7d/793037a0760186574b0282f2f435e7"
-    folder = tmp_path / "d7/51713988987e9331980363e24189ce.dir"
-    for path, content in ((good, "hello"), (bad, "world!"), (folder, "[]")):
-        path.parent.mkdir()
-        path.write_text(content, encoding="utf-8")
-    assert remove_damaged_objects(tmp_path) == [bad]
-    assert good.exists()
-    assert folder.exists()
 
 
 def can_mount() -> bool:

@@ -1,4 +1,4 @@
-"""The page that `dvc plots show` fills, with its charts' library in it: `python -m stages.workspace.plots PATH`.
+"""The page that `dvc plots show` fills, with its charts' library in it: `python -m stages.maintenance.plots PATH`.
 
 DVC's own loads Vega from the network. The library is taken from the installed `vl-convert-python`.
 """
