@@ -1,6 +1,25 @@
 # Each target does its own set-up. PYTHON names the interpreter that .venv is built with (3.11 or newer).
 PYTHON ?= python3
+
+# An environment works only where it was built, and with its own Python: one that was moved, copied or half installed, or
+# is of another Python than the named one, is built anew. Looked up before .venv is on PATH, where it hides others.
+STALE := $(shell [ ! -e .venv/pyvenv.cfg ] || { [ -e .venv/installed ] && [ -x .venv/bin/python ] && \
+	grep -qF " $$(pwd -P)/.venv" .venv/pyvenv.cfg; } || echo --clear)
+ifneq ($(origin PYTHON),file)
+override PYTHON := $(or $(shell command -v $(PYTHON)),$(PYTHON))
+BASE := -c 'import sys; print(sys.base_prefix, *sys.version_info[:2])'
+STALE := $(or $(STALE),$(shell [ ! -x .venv/bin/python ] || \
+	[ "$$($(PYTHON) $(BASE))" = "$$(.venv/bin/python $(BASE))" ] || echo --clear))
+endif
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+# DVC asks for the user's name and home, which the user of a container may lack.
+NAMELESS := $(shell id -un >/dev/null 2>&1 || id -u)
+ifneq ($(NAMELESS),)
+LOGNAME ?= $(NAMELESS)
+HOME ?= /nonexistent
+export LOGNAME HOME
+endif
 
 # The system that the pipeline was made for. CPU: float32; DEVICE=cuda: the stored precision, bfloat16.
 DEVICE ?= cpu
@@ -16,7 +35,7 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 JOBS ?= 2
 TRIALS ?= 10
 
-.PHONY: repro reference test lint benchmark repair sweep search unlock remote ci lock
+.PHONY: repro reference test lint benchmark repair sweep search unlock remote ci lock FORCE
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
@@ -69,16 +88,27 @@ lock: .venv/installed ## write requirements.lock from pyproject.toml
 	@# A local version ("+cpu") names this machine's build of torch; other machines have others.
 	sed -i 's/+[a-z0-9.]*$$//' requirements.lock
 
-.venv/installed: requirements.lock
+.venv/installed: requirements.lock $(if $(STALE),FORCE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % sys.version_info[:2])'
-	@$(PYTHON) -m venv .venv || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@[ -z "$(STALE)" ] || echo ".venv was built elsewhere, with another Python, or not to its end: it is built anew"
+	@[ -z "$(STALE)" ] || [ ! -L .venv ] || rm .venv # a link: what it leads to may be another checkout's
+	@rm -f $@ # until all is installed
+	@$(PYTHON) -m venv $(STALE) .venv || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@.venv/bin/pip --version >/dev/null 2>&1 || { echo "error: pip's scripts do not run in $$PWD: move it to a path without quotes, dollars and backslashes" >&2; exit 1; }
 	.venv/bin/pip install --disable-pip-version-check --requirement requirements.lock
 	.venv/bin/pip install --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-# Without git (an unpacked archive) DVC works too, but for experiments. DVC's own page of plots loads its charts from the
-# network; this one has them in it.
+# DVC's own page of plots loads its charts from the network; this one has them in it. Without git (an unpacked archive)
+# DVC works too, but for experiments. Asked each time: an archive may become a repository, or a folder of one. Whose it
+# is doesn't matter here; git and DVC say so themselves.
+NO_SCM := $(shell git -c safe.directory='*' rev-parse --is-inside-work-tree >/dev/null 2>&1 || echo no_scm)
+ifneq ($(NO_SCM),$(shell grep -o no_scm .dvc/config.local 2>/dev/null))
+.dvc/config.local: FORCE
+endif
 .dvc/config.local: .venv/installed
 	@python -m stages.maintenance.plots .dvc/plots.html
 	@dvc config --local plots.html_template plots.html
-	@[ -e .git ] || dvc config --local core.no_scm true
+	@$(if $(NO_SCM),dvc config --local core.no_scm true,! grep -q no_scm $@ || dvc config --local --unset core.no_scm)
+
+FORCE:

@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stages.workspace.errors import InputError
@@ -58,6 +59,24 @@ def count(name: str, text: str, of: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"{name} is '{text}'; allowed: a number of {of}, at least 1")
     return int(text)
+
+
+def check_place() -> None:
+    """Refuse a folder in which DVC can't run experiments aside from the workspace.
+
+    It writes the folder's path as ASCII, and takes it for a part of a URL.
+
+    Raises:
+        InputError: with the characters that are to blame.
+    """
+    here = str(Path.cwd())
+    culprits = re.findall(r"[^\x00-\x7f]|[#?]|%[0-9A-Fa-f]{2}", here)
+    if culprits:
+        shown = " ".join(dict.fromkeys(culprits))
+        raise InputError(
+            f"{here}: DVC can't run queued experiments in a folder with {shown} in its path; "
+            "move the project into one with a plainer path, or run them one by one: dvc exp run -S …"
+        )
 
 
 def remove(name: str) -> None:

@@ -9,7 +9,7 @@ import json
 
 import optuna
 
-from experiments.queue import count, dvc, experiments, remove
+from experiments.queue import check_place, count, dvc, experiments, remove
 from stages.workspace.guard import exit_on_input_error
 
 NAME = "search"
@@ -37,6 +37,7 @@ def search(trials: int) -> None:
         InputError: if an experiment fails.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    check_place()
     dvc("repro", "--quiet", "tokenize")
     remove(NAME)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from experiments.page import lines, page
-from experiments.queue import count, dvc, experiments, remove
+from experiments.queue import check_place, count, dvc, experiments, remove
 from experiments.summary import summary
 from stages.cli.table import table
 from stages.workspace.errors import InputError
@@ -34,6 +34,7 @@ def sweep(name: str, jobs: str) -> None:
     scripts = {path.stem: path for path in sorted(HERE.glob("*.sh"))}
     if name not in scripts:
         raise InputError(f"NAME is '{name}'; allowed: {' | '.join(scripts)}, or another file in experiments/")
+    check_place()
     at_once = count("JOBS", jobs, "experiments that run at once")
     question, command = scripts[name].read_text(encoding="utf-8").strip().removeprefix("# ").split("\n", 1)
     dvc("repro", "--quiet", "tokenize", "fetch_general")  # once, before several experiments at a time ask for it

@@ -5,15 +5,18 @@ import ctypes
 import errno
 import io
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from stages.params import Params, load_params
 from stages.workspace.errors import InputError
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 PR_SET_PDEATHSIG = 1
+OWN_CACHE = ".user_cache"  # ignored by git and DVC, as .*_cache
 
 
 def run_stage(stage: Callable[[Params], None], *, network: bool = False) -> None:
@@ -28,15 +31,41 @@ def run_stage(stage: Callable[[Params], None], *, network: bool = False) -> None
 
 
 def set_environment(*, network: bool = False) -> None:
-    """Tell the libraries, before they are imported: no telemetry, and without `network` no hub."""
+    """Tell the libraries, before they are imported: no telemetry, and without `network` no hub.
+
+    What they ask for and a container's user may lack is here too: a name, a home, and a cache that can be written to.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if not network:
+    _name_user()
+    if network:
+        _place_caches()
+    else:
         os.environ["HF_HUB_OFFLINE"] = "1"
     # Rust's tokenizers and a process pool share the cores; a forked child must not inherit its threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # torch's threads spin while they wait for work, which takes the cores from an experiment that runs beside this one.
     # Measured on 2 cores: two trainings at once took 168 s, with this 75 s; one alone 42 s and 41 s.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _name_user() -> None:
+    """As the Makefile does: DVC asks for the user's name and home, which need an entry in passwd or these variables."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("LOGNAME", str(os.getuid()))
+        os.environ.setdefault("HOME", "/nonexistent")
+
+
+def _place_caches() -> None:
+    """Have the hubs and pip keep their caches in this repository where the user's own can't be written to."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    if not os.access(cache, os.W_OK):
+        own = Path(os.environ.get("DVC_ROOT", ".")).resolve() / OWN_CACHE
+        os.environ["XDG_CACHE_HOME"] = str(own)
+        os.environ.setdefault("MODELSCOPE_CACHE", str(own / "modelscope"))
 
 
 @contextlib.contextmanager

@@ -5,9 +5,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.clones import call, installed, stages_run
-from tests.toy import STAGES, write_params
+from tests.toy import ROOT, STAGES, write_params
+
+DATA = "data/local/general.txt data/local/rows.json"
+NO_CREDENTIALS = "env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY AWS_EC2_METADATA_DISABLED=true AWS_CONFIG_FILE=none"
+
+
+@pytest.fixture(autouse=True)
+def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page of a workflow's run; never that of the run in which these tests are."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    return tmp_path / "summary.md"
 
 
 @pytest.fixture
@@ -27,7 +38,7 @@ def warm(checkout: Path, clone: Path) -> Path:
     return checkout
 
 
-def test_a_warm_cache_runs_no_stage(warm: Path) -> None:
+def test_a_warm_cache_runs_no_stage(warm: Path, summary: Path) -> None:
     output = call(warm, "BASE=main make ci")
     assert stages_run(output) == []
     assert "HEAD: the same bytes" in output
@@ -36,17 +47,40 @@ def test_a_warm_cache_runs_no_stage(warm: Path) -> None:
     comment = (warm / "results/ci.md").read_text(encoding="utf-8")
     assert (warm / "results/report.md").read_text(encoding="utf-8") in comment
     assert "## Change of metrics against main\n\nnone" in comment
+    assert summary.read_text(encoding="utf-8") == comment, "a fork's pull request has this alone"
 
 
-def test_a_cold_cache_gives_the_same_bytes(checkout: Path) -> None:
-    """The data are in no package here, as they are in the embedded default: they come first."""
-    origin = checkout.parent / "data"
-    shutil.copytree(Path(call(checkout, "git remote get-url origin").strip().removeprefix("file://")) / "data", origin)
-    for name in ("rows.json", "general.txt"):
-        shutil.copy(origin / "local" / name, checkout / "data/local" / name)
+def test_a_cold_cache_gives_the_same_bytes(checkout: Path, clone: Path, tmp_path: Path) -> None:
+    """The data, which are in no package here, come from the remote; it has no output of a stage."""
+    for folder in (clone, checkout):
+        call(folder, f"make remote URL={tmp_path}/remote")
+    call(clone, f"dvc push {DATA}")
     output = call(checkout, "make ci")
     assert sorted(stages_run(output)) == sorted(STAGES)
     assert "HEAD: the same bytes" in output
+    assert "warning" not in output.replace("warning: train.init_text", "")
+
+
+def test_a_remote_out_of_reach_is_told_and_matters_only_where_it_is_needed(warm: Path) -> None:
+    call(warm, "make remote URL=s3://bucket/dvc")
+    digest = (warm / "dvc.lock").read_text(encoding="utf-8").split("path: results/report.md")[1].split("md5: ")[1][:32]
+    (warm / f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}").unlink()
+    output = call(warm, f"{NO_CREDENTIALS} make ci")
+    assert "warning: dvc pull: ERROR: failed to connect to s3 (bucket/dvc/files/md5) - Unable to locate cred" in output
+    assert stages_run(output) == ["report"]
+    shutil.rmtree(warm / ".dvc/cache")
+    for name in DATA.split():
+        (warm / name).unlink()
+    output = call(warm, f"{NO_CREDENTIALS} make ci", ok=False)
+    assert "error: data/local/general.txt, data/local/rows.json: given to dvc add, and neither in DVC's cache" in output
+    assert stages_run(output) == []
+    assert "Traceback" not in output
+
+
+def test_only_a_pull_request_of_the_same_repository_is_commented() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/pipeline.yml").read_text(encoding="utf-8"))
+    (comment,) = (step for step in workflow["jobs"]["pipeline"]["steps"] if "cml comment" in step.get("run", ""))
+    assert comment["if"] == "always() && github.event.pull_request.head.repo.full_name == github.repository"
 
 
 def test_a_changed_param_without_its_lock_is_told(warm: Path) -> None:

@@ -85,6 +85,13 @@ def test_a_second_clone_gets_everything_and_trains_nothing(second: Path, command
     assert "| models/local/toy" in call(second, "prompt-tuning provenance"), "every file is hashed"
 
 
+def test_ci_takes_what_the_remote_has(second: Path) -> None:
+    """Secrets that a workflow has not got are empty, which is no value."""
+    output = call(second, "AWS_SESSION_TOKEN= AWS_PROFILE= AWS_ENDPOINT_URL_S3= AWS_CA_BUNDLE= make ci")
+    assert stages_run(output) == []
+    assert "HEAD: the same bytes" in output
+
+
 def test_what_is_wrong_with_the_remote_is_one_line(second: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call(second, "make remote URL=s3://no-such-bucket/dvc")
     assert "The specified bucket does not exist" in call(second, "dvc pull", ok=False)

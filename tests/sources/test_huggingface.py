@@ -208,6 +208,18 @@ def stage(project: Path, name: str, **environment: str) -> subprocess.CompletedP
     )
 
 
+def test_a_home_that_cannot_be_written_to(hub, name, model, project, monkeypatch) -> None:
+    """Nobody, root neither, can make a folder in /proc; as in a container with a read-only home."""
+    from tests.toy import write_params
+
+    for variable in ("HF_HOME", "XDG_CACHE_HOME", "DVC_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    write_params(project, **{"model.source": f"hf://{name}"})
+    out = stage(project, "fetch_model", HOME="/proc")
+    assert out.returncode == 0, out.stderr
+    assert (project / ".user_cache/huggingface/hub").is_dir()
+
+
 def test_offline_and_out_of_reach(hub, name, model, project, tmp_path) -> None:
     from tests.toy import write_params
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from stages.params.model import Model
 from stages.sources import fetched
 from stages.sources.checkpoint import select_model_files
 from stages.workspace.errors import InputError
-from tests.toy import ROOT, data_params
+from tests.toy import ROOT, data_params, write_params
 
 TOKEN = "ms-secret-secret"
 
@@ -122,6 +123,17 @@ def test_a_data_set(hub: ModelScope) -> None:
         rows, total = read_repository(found.snapshot, [], params)
     assert (len(rows), total) == (20, 20)
     assert rows[3]["messages"][1]["content"] == "答案 3"
+
+
+def test_a_home_that_cannot_be_written_to(hub: ModelScope, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MODELSCOPE_CACHE", "MODELSCOPE_HOME", "XDG_CACHE_HOME", "DVC_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    write_params(project, **{"model.source": "ms://owner/toy"})
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": "/proc", "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-m", "stages.fetch_model"]
+    out = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert (project / ".user_cache/modelscope").is_dir()
 
 
 def test_a_moved_branch_is_a_message(hub: ModelScope, capfd: pytest.CaptureFixture[str]) -> None:
