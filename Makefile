@@ -16,7 +16,7 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 JOBS ?= 2
 TRIALS ?= 10
 
-.PHONY: repro reference test lint benchmark repair sweep search unlock remote ci lock
+.PHONY: repro reference test lint benchmark repair sweep search undo unlock remote ci lock
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
@@ -49,6 +49,9 @@ sweep: .venv/installed .dvc/config.local ## run experiments/NAME.sh, JOBS=2 expe
 
 search: .venv/installed .dvc/config.local ## search a learning rate and a number of virtual tokens with Optuna, in TRIALS=10 experiments
 	@python -m experiments.search --trials "$(TRIALS)"
+
+undo: .venv/installed ## bring back the state before a `dvc exp run` or `make reference` that failed
+	@python -m stages.maintenance.undo
 
 unlock: .venv/installed ## repair what a kill of DVC leaves behind: stale locks, the queue, a detached HEAD
 	@python -m stages.workspace.unlock
