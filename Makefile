@@ -35,7 +35,7 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 JOBS ?= 2
 TRIALS ?= 10
 
-.PHONY: repro reference test lint benchmark repair sweep search unlock remote ci lock FORCE
+.PHONY: repro reference test lint benchmark repair sweep search undo unlock remote ci lock FORCE
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m stages.params
@@ -69,12 +69,17 @@ sweep: .venv/installed .dvc/config.local ## run experiments/NAME.sh, JOBS=2 expe
 search: .venv/installed .dvc/config.local ## search a learning rate and a number of virtual tokens with Optuna, in TRIALS=10 experiments
 	@python -m experiments.search --trials "$(TRIALS)"
 
+undo: .venv/installed .dvc/config.local ## bring back the state before a `dvc exp run` or `make reference` that failed
+	@python -m stages.maintenance.undo
+
 unlock: .venv/installed .dvc/config.local ## repair what a kill of DVC leaves behind: stale locks, the queue, a detached HEAD
 	@python -m stages.maintenance.unlock
 
 remote: .venv/installed ## share outputs through URL=s3://BUCKET/PATH, or any other that DVC knows
 	@case "$(URL)" in *://*|/*) ;; *) echo "error: URL is '$(URL)'; allowed: an address, or a path from the root: \
 	make remote URL=s3://BUCKET/PATH" >&2; exit 1;; esac
+	@address="$(URL)"; host="$${address#*://}"; case "$${host%%/*}" in *@*) echo "error: URL has a user name or a password, \
+	which a commit would publish: leave it out, and set it with dvc remote modify --local storage user NAME" >&2; exit 1;; esac
 	@dvc remote add --quiet --default --force storage "$(URL)"
 	@dvc config remote.storage.verify true
 	@echo "remote: $(URL), in .dvc/config: commit it; dvc push sends outputs there, dvc pull brings them"

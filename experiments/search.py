@@ -1,7 +1,7 @@
 """A search by Optuna in which each trial is a DVC experiment: `python -m experiments.search` (`make search`).
 
 A place to start from: change what is searched in `changes`. Trials train and see the validation loss alone, so that the
-test split stays unseen; the same trials again come out of DVC's run cache.
+test split stays unseen; the same trials again are found among the experiments.
 """
 
 import argparse
@@ -9,7 +9,8 @@ import json
 
 import optuna
 
-from experiments.queue import check_place, count, dvc, experiments, remove
+from experiments.runs import Runs, check_place, count, dvc, experiments
+from stages.workspace.errors import InputError
 from stages.workspace.guard import exit_on_input_error
 
 NAME = "search"
@@ -39,19 +40,26 @@ def search(trials: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_place()
     dvc("repro", "--quiet", "tokenize")
-    remove(NAME)
+    runs, names = Runs(NAME, "train"), list[str]()
+
+    def validation_loss(trial: optuna.Trial) -> float:
+        overrides = [f"{key}={value}" for key, value in changes(trial).items()]
+        name, done = runs.name_for(overrides)
+        if not done and (fault := runs.run(name, overrides)):
+            raise InputError(f"{name} {fault}")
+        names.append(name)
+        loss = next(run.metrics["validation"] for run in experiments(NAME) if run.name == name)
+        print(f"{name}: validation loss {loss:.4f}", flush=True)
+        return loss
+
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
-    study.optimize(_validation_loss, n_trials=trials)
-    best = f"{NAME}-{study.best_trial.number + 1}"
+    study.optimize(validation_loss, n_trials=trials)
+    best = names[study.best_trial.number]
     print(f"\nbest: {best}, validation loss {study.best_value:.4f}, {json.dumps(study.best_params)}")
-    print(f"its params and its prompt: dvc exp apply {best}; then its place on the test split: dvc repro")
-
-
-def _validation_loss(trial: optuna.Trial) -> float:
-    name = f"{NAME}-{trial.number + 1}"
-    settings = [part for key, value in changes(trial).items() for part in ("-S", f"{key}={value}")]
-    dvc("exp", "run", "--temp", "--name", name, *settings, "train")
-    return next(run.metrics["validation"] for run in experiments(NAME) if run.name == name)
+    print(
+        f"its params and its prompt, on a branch: dvc exp branch {best} {best}-branch && git switch {best}-branch && "
+        "dvc checkout; then its place on the test split: dvc repro"
+    )
 
 
 if __name__ == "__main__":

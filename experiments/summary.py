@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from experiments.queue import Experiment
+from experiments.runs import Experiment
 
 LEVEL = 0.95
 

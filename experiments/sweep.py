@@ -1,11 +1,14 @@
 """Run a sweep of this folder, then show what it found: `python -m experiments.sweep NAME` (`make sweep NAME=…`)."""
 
 import argparse
+import shlex
 import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments.page import lines, page
-from experiments.queue import check_place, count, dvc, experiments, remove
+from experiments.runs import Runs, check_place, count, dvc, experiments, grid
 from experiments.summary import summary
 from stages.cli.table import table
 from stages.workspace.errors import InputError
@@ -17,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Queue the experiments, run them, `--jobs` at a time, and write results/sweep-NAME.html."""
+    """Run the experiments that are not done, `--jobs` at a time, and write results/sweep-NAME.html."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     parser.add_argument("--jobs", default="2")
@@ -37,22 +40,60 @@ def sweep(name: str, jobs: str) -> None:
     check_place()
     at_once = count("JOBS", jobs, "experiments that run at once")
     question, command = scripts[name].read_text(encoding="utf-8").strip().removeprefix("# ").split("\n", 1)
+    overrides, stage = _parsed(name, command)
+    changes = grid(overrides)
     dvc("repro", "--quiet", "tokenize", "fetch_general")  # once, before several experiments at a time ask for it
-    remove(name)
-    if subprocess.call(["bash", scripts[name]]):
-        raise InputError(f"{scripts[name].relative_to(HERE.parent)} failed, see above")
-    dvc("exp", "run", "--run-all", "--jobs", str(at_once))
-    runs = experiments(name)
-    if not (done := [run for run in runs if run.done]):
-        raise InputError(f"no experiment named {name}-1, {name}-2, … was completed")
+    runs = Runs(name, stage)
+    planned = [(*runs.name_for(change), change) for change in changes]
+    if before := [one for one, is_done, _ in planned if is_done]:
+        print(f"done before: {', '.join(before)}")
+    missing = [(one, change) for one, is_done, change in planned if not is_done]
+    failed = _run(runs, missing, at_once)
+    order = [one for one, _, _ in planned]
+    done = sorted((run for run in experiments(name) if run.name in order), key=lambda run: order.index(run.name))
+    if not done:
+        raise InputError(*failed, f"no experiment of {name} was completed")
     result = summary(done)
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     target = RESULTS / f"sweep-{name}.html"
     with output_file(target) as file:
         file.write_text(page(name, question, command, commit, result), encoding="utf-8")
     print(f"\n{question}\n\n{table(lines(result), texts=2)}\n\n{target}")
-    if failed := [run.name for run in runs if not run.done]:
-        raise InputError(*(f"{run} is not done; its log: dvc queue logs {run}" for run in failed))
+    if failed:
+        raise InputError(*failed)
+
+
+def _parsed(name: str, command: str) -> tuple[list[str], str]:
+    """Overrides and stage of the sweep's command, which is DVC's: by hand it does the same through the queue."""
+    parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
+    parser.add_argument("--queue", action="store_true")
+    parser.add_argument("-n", "--name")
+    parser.add_argument("-S", "--set-param", action="append", default=[])
+    parser.add_argument("stage", nargs="?")  # a required one that is missing would exit here, in Python 3.11
+    try:
+        words = shlex.split(command, comments=True)
+        found, other = parser.parse_known_args(words[3:])
+    except (ValueError, argparse.ArgumentError) as error:
+        raise InputError(f"experiments/{name}.sh: {error}; allowed: {_form(name)}") from None
+    if words[:3] != ["dvc", "exp", "run"] or found.name != name or not found.stage or other:
+        raise InputError(f"experiments/{name}.sh: not a sweep; allowed: a question, then {_form(name)}")
+    return found.set_param, found.stage
+
+
+def _form(name: str) -> str:
+    return f"one command: dvc exp run --queue --name {name} -S KEY=VALUE,VALUE … STAGE"
+
+
+def _run(runs: Runs, missing: Sequence[tuple[str, Sequence[str]]], at_once: int) -> list[str]:
+    """What went wrong, a line each."""
+    pool = ThreadPoolExecutor(at_once)
+    tasks = {one: pool.submit(runs.run, one, change) for one, change in missing}
+    try:
+        return [f"{one} {fault}" for one, task in tasks.items() if (fault := task.result())]
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("what is done is kept, and checkpoints of the others") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ def test_make_reference(hub: Hub, tmp_path: Path) -> None:
     shown = json.loads(call(clone, "dvc exp show --json"))
     names = {experiment["name"] for experiment in shown[1]["experiments"]}
     assert names == {"reference-soft", "reference-hard"}
-    call(clone, "dvc exp apply reference-soft")
+    switch = "dvc exp branch reference-soft soft && git switch soft && dvc checkout"
+    assert "would be overwritten" in call(clone, switch, ok=False)
+    call(clone, "git commit -qam hard && git switch soft && dvc checkout")
     soft = PeftConfig.from_pretrained(str(clone / "models/adapter"))
     assert soft.prompt_tuning_init_text is None or TEXT not in str(soft.prompt_tuning_init_text)
     downloads = [path for method, path, _ in hub.requests if method == "GET" and "/resolve/" in path]

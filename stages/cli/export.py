@@ -2,24 +2,29 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from stages.cli.loading import check_adapter, enter_repository, load_rivals
+from stages.cli.loading import enter_repository, load_rivals
 from stages.cli.options import Adapter, Force, question_text
 from stages.params import load_params
 from stages.workspace.errors import InputError
-from stages.workspace.outputs import output_file, output_folder
-from stages.workspace.paths import ADAPTER, BASE_MODEL
+from stages.workspace.outputs import MANIFEST, faults_in, output_file, output_folder
+from stages.workspace.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RAW, RESULTS, TOKENIZED
 
 if TYPE_CHECKING:
     from peft import PeftModelForCausalLM
 
     from stages.engine.model import SharedPrefixModel
     from stages.scoring.rivals import Rivals
+
+OUTPUTS = (BASE_MODEL, ADAPTER, GENERAL, RAW, PREPARED, TOKENIZED, RESULTS / "train")
+TENSOR, ABOUT, COUNTS = "prompt_embeds", "prompt", {"virtual_tokens", "question_tokens"}
+TITLE = "# Keys and values of a soft prompt"
 
 export = typer.Typer(
     help="Write the soft prompt for other engines.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -51,7 +56,7 @@ def embeddings(
     SGLang, with --disable-radix-cache: "input_embeds": tensor.tolist() in /generate.
     """
     enter_repository()
-    _check_free(out, out.is_file(), force)
+    _check_free(out, _is_exported_file, force)
     asked = None if question is None else question_text(question)
     rivals = load_rivals(adapter, load_params())
     import torch
@@ -68,9 +73,10 @@ def embeddings(
     together = torch.cat([part.to(getattr(torch, dtype)) for part in parts]).contiguous().cpu()
     origin = read_origin(adapter or ADAPTER, BASE_MODEL)
     about = {**asdict(origin), "virtual_tokens": len(tuned), "question_tokens": len(tokens)}
+    _check_free(out, _is_exported_file, force)  # again: the model took its time
     with output_file(out) as path:
         # One key: safetensors writes several in any order.
-        save_file({"prompt_embeds": together}, path, {"prompt": json.dumps(about, ensure_ascii=False)})
+        save_file({TENSOR: together}, path, {ABOUT: json.dumps(about, ensure_ascii=False)})
     counts = f"{len(tuned)} virtual tokens" + (f", {len(tokens)} of the question" if tokens else "")
     print(f"{out}: prompt_embeds {tuple(together.shape)}, {dtype}: {counts}")
 
@@ -91,14 +97,13 @@ def prefix(
     source = adapter or ADAPTER
     if out == source.resolve():
         raise InputError(f"{out} is the adapter itself; name another folder")
-    _check_free(out, (out / "adapter_config.json").is_file(), force)
-    if force and out.exists():
-        check_adapter(out)
+    _check_free(out, _is_exported_folder, force)
     rivals = load_rivals(adapter, load_params())
     _embeddings_of(rivals)
     from stages.provenance.origin import ORIGIN
 
     exported = as_prefix(rivals.model)
+    _check_free(out, _is_exported_folder, force)  # again: the model took its time
     with output_folder(out) as folder:
         exported.save_pretrained(str(folder))
         (folder / "README.md").write_text(_card(rivals.virtual_tokens, source), encoding="utf-8")
@@ -162,11 +167,33 @@ def _embeddings_of(rivals: "Rivals") -> Any:
     return tuned[0]
 
 
-def _check_free(out: Path, overwritable: bool, force: bool) -> None:
-    if out.exists() and not overwritable:
-        raise InputError(f"{out} exists and is no earlier export; name another place")
+def _check_free(out: Path, is_earlier_export: Callable[[Path], bool], force: bool) -> None:
+    """Refuse a place where something would be lost: only an earlier export, as it was written, may be overwritten."""
+    for folder in OUTPUTS:
+        if out.is_relative_to(folder.resolve()):
+            raise InputError(f"{out} is in {folder}, which a stage writes: DVC would remove it; name another place")
+    if out.exists() and not is_earlier_export(out):
+        raise InputError(f"{out} exists and is no earlier export, or was changed since; name another place")
     if out.exists() and not force:
         raise InputError(f"{out} exists; add --force to overwrite it")
+
+
+def _is_exported_file(path: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
+            return list(file.keys()) == [TENSOR] and isinstance(about, dict) and about.keys() >= COUNTS
+    except (OSError, SafetensorError, ValueError):
+        return False
+
+
+def _is_exported_folder(path: Path) -> bool:
+    """Any adapter has a manifest, as `train` writes it too; the card tells an export."""
+    card = path / "README.md"
+    is_whole = (path / MANIFEST).is_file() and card.is_file() and not faults_in(path)
+    return is_whole and TITLE in card.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _card(virtual_tokens: int, source: Path) -> str:
@@ -180,7 +207,7 @@ tags:
 - soft-prompt
 ---
 
-# Keys and values of a soft prompt
+{TITLE}
 
 {virtual_tokens} virtual tokens of the adapter {source.name}, run once through its model and stored as PEFT's prefix
 tuning: the same logits, and no forward of the prompt. `origin.json` says on which model and template it was tuned.

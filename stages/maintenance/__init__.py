@@ -1,1 +1,1 @@
-"""What `make` runs and no stage imports."""
+"""What make runs and no stage imports: a change of it reruns nothing but the report."""

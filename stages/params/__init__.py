@@ -22,6 +22,7 @@ from stages.workspace.errors import InputError
 from stages.workspace.text import read_text
 
 PARAMS_FILE = Path("params.yaml")
+COMMITTED = "git show HEAD:params.yaml shows the committed one"
 
 
 def _is_command(text: str) -> str:
@@ -63,19 +64,18 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         values = YAML(typ="safe", pure=True).load(read_text(path))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; restore it with: git checkout {path}") from None
+        raise InputError(f"{path}: {error.strerror}; {COMMITTED}") from None
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {(error.problem or '').strip()}") from None
+        raise InputError(f"{path}{line}: not valid YAML: {(error.problem or '').strip()}; {COMMITTED}") from None
     except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
+        raise InputError(f"{path}: not valid YAML: {error}; {COMMITTED}") from None
     except (ValueError, RecursionError) as error:  # a date that is none, a number or a nesting beyond Python's limits
-        raise InputError(f"{path}: not valid YAML: {error}") from None
+        raise InputError(f"{path}: not valid YAML: {error}; {COMMITTED}") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: not a mapping of keys and sections; restore it with: git checkout {path}")
+        raise InputError(f"{path}: not a mapping of keys and sections; {COMMITTED}")
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         faults = describe(error, Params)
-        hint = "the last committed values come back with: git checkout HEAD . && dvc checkout"
-        raise InputError(*(f"{path}: {fault}" for fault in faults), hint) from None
+        raise InputError(*(f"{path}: {fault}" for fault in faults)) from None

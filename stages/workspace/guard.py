@@ -8,11 +8,13 @@ import os
 import pwd
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stages.params import Params, load_params
 from stages.workspace.errors import InputError
+from stages.workspace.experiment import undoable
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 PR_SET_PDEATHSIG = 1
@@ -25,9 +27,34 @@ def run_stage(stage: Callable[[Params], None], *, network: bool = False) -> None
     `network`: whether the stage may reach a hub; the others read local files only, and telemetry stays off.
     """
     set_environment(network=network)
-    with exit_on_input_error():
+    with undoable() as advice, _ending_with(advice), exit_on_input_error():
         die_with_parent()
-        stage(load_params())
+        stage(_checked_params())
+
+
+def _checked_params() -> Params:
+    try:
+        return load_params()
+    except InputError as error:
+        if "DVC_STAGE" in os.environ and "DVC_EXP_NAME" not in os.environ:  # `dvc repro`
+            raise InputError(*error.args, "the outputs that DVC has deleted come back with: dvc checkout") from None
+        raise
+
+
+@contextlib.contextmanager
+def _ending_with(advice: list[str]) -> Iterator[None]:
+    """Have whatever is said when the block fails, a traceback too, end with the lines of `advice`."""
+    try:
+        yield
+    except SystemExit as error:
+        if not advice or not error.code:
+            raise
+        raise SystemExit("\n".join([error.code, *advice] if isinstance(error.code, str) else advice)) from None
+    except Exception:
+        if not advice:
+            raise
+        traceback.print_exc()
+        sys.exit("\n".join(advice))
 
 
 def set_environment(*, network: bool = False) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from stages.cli.export import as_prefix
@@ -15,7 +15,7 @@ from stages.engine.model import SharedPrefixModel
 from stages.templates import Template
 from stages.workspace.errors import InputError
 from stages.workspace.outputs import faults_in
-from tests.cli.conftest import Command, new_adapter, plain_peft
+from tests.cli.conftest import Command, copy_of, new_adapter, plain_peft
 from tests.engine.architectures import ARCHITECTURES, VIRTUAL_TOKENS, VOCABULARY, make_pair
 
 BASE = Path("models/base")
@@ -138,11 +138,28 @@ def test_an_earlier_export_is_overwritten_by_force_only(answer: Command, refusal
         answer("export", kind, out, "--force")
 
 
-def test_nothing_else_is_overwritten(refusal: Command, repository: Path, tmp_path: Path) -> None:
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nothing_else_is_overwritten(
+    answer: Command, refusal: Command, repository: Path, prefix_tuned: Path, tmp_path: Path
+) -> None:
+    """Neither any folder or file, nor an adapter that was trained, nor an export to which something was added."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("kept", encoding="utf-8")
-    for kind in ("embeddings", "prefix"):
-        assert "no earlier export" in refusal("export", kind, tmp_path / "mine", "--force")
+    (tmp_path / "notes.txt").write_text("kept", encoding="utf-8")
+    save_file({"prompt_embeds": torch.zeros(4, 32)}, tmp_path / "mine.safetensors", {"prompt": "of mine"})
+    copy_of(repository / "models/adapter", tmp_path / "trained")
+    answer("export", "prefix", tmp_path / "extended")
+    (tmp_path / "extended/notes.txt").write_text("kept", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "trained")
+    before = files_in(tmp_path)
+    for name in ("mine", "mine/", "notes.txt", "mine.safetensors", "trained", prefix_tuned.name, "extended", "link"):
+        for kind in ("embeddings", "prefix"):
+            assert "is no earlier export" in refusal("export", kind, f"{tmp_path}/{name}", "--force")
+    assert files_in(tmp_path) == before
     assert "the adapter itself" in refusal("export", "prefix", "models/adapter", "--force")
-    assert (tmp_path / "mine/notes.txt").read_text(encoding="utf-8") == "kept"
+    for place in ("models/base", "models/adapter/prompt.safetensors", "data/raw/prompt.safetensors"):
+        assert "which a stage writes" in refusal("export", "embeddings", place, "--force")
     assert faults_in(repository / "models/adapter") == []

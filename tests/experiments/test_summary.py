@@ -5,13 +5,13 @@ import re
 import pytest
 
 from experiments.page import chart, lines
-from experiments.queue import Experiment
+from experiments.runs import Experiment
 from experiments.summary import Summary, summary, t_interval
 
 
 def run(number: int, setting: dict[str, object], seed: float, validation: float, test: float) -> Experiment:
     params = {"seed": seed, "train.batch_size": 8.0, **setting}
-    return Experiment(f"x-{number}", "Success", params, {"validation": validation, "tuned": test, "hard": 2.5})
+    return Experiment(f"x-{number}", "0" * 7, "Success", params, {"validation": validation, "tuned": test, "hard": 2.5})
 
 
 def sweep() -> Summary:

@@ -133,12 +133,12 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
 def test_a_bad_value_is_named_with_what_is_allowed(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     message = refused(tmp_path, **changes)
     assert expected in message
-    assert len(message.splitlines()) == 2, "one line for the fault, one for the way back"
+    assert len(message.splitlines()) == 1
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
     message = refused(tmp_path, **{"train.batch_size": 0, "train.init": "zero", "prepare.tset": 0.1, "threads": "two"})
-    keys = [line.split(": ")[1] for line in message.splitlines()[:-1]]
+    keys = [line.split(": ")[1] for line in message.splitlines()]
     assert sorted(keys) == ["prepare.tset", "threads", "train.batch_size", "train.init"]
 
 
@@ -172,7 +172,7 @@ def test_a_file_that_is_no_mapping_of_sections(tmp_path: Path, text: str, expect
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="git checkout"):
+    with pytest.raises(InputError, match=r"git show HEAD:params\.yaml shows the committed one"):
         load_params(tmp_path / "params.yaml")
 
 

@@ -34,7 +34,7 @@ def subfolder(copied: Path, tmp_path: Path) -> Path:
 
 def test_a_folder_of_a_larger_repository(subfolder: Path) -> None:
     assert stages_run(call(subfolder, "make repro")) == []
-    assert stages_run(call(subfolder, "make search TRIALS=1")) == ["train"]
+    assert "best: search-1, validation loss" in call(subfolder, "make search TRIALS=1")
     assert "| models/local/toy" in call(subfolder, "prompt-tuning provenance search-1")
     output = call(subfolder, "BASE=main make ci")
     assert stages_run(output) == []
@@ -65,7 +65,7 @@ def test_a_worktree_in_an_odd_path(copied: Path, tmp_path: Path) -> None:
     assert stages_run(call(folder, "dvc exp run --name two -S train.max_steps=2 train")) == ["train"]
     assert "two" in call(copied, "dvc exp list --rev side"), "all worktrees have the same experiments"
     refused = call(folder, "make sweep NAME=method", ok=False)
-    assert f"error: {folder}: DVC can't run queued experiments in a folder with ë in its path" in refused
+    assert f"error: {folder}: DVC can't run experiments beside a workspace with ë in its path" in refused
     assert "Traceback" not in refused
 
 

@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.clones import call, stages_run
+from tests.toy import write_params
 
 GRID = "dvc exp run --queue --name grid -S 'train.num_virtual_tokens=2,3' -S 'seed=range(1,2)'"
 NAMES = ("grid-1", "grid-2")
@@ -64,14 +65,25 @@ def test_a_grid_side_by_side_gives_what_each_gives_alone(grid: Path) -> None:
     assert locked(grid, revision_of(grid, "alone")) == locked(grid, revision_of(grid, "grid-2"))
 
 
-def test_experiments_are_shown_compared_applied_and_made_a_branch(grid: Path) -> None:
+def test_experiments_are_shown_compared_and_made_a_branch(grid: Path) -> None:
+    """On the way nothing is overwritten that is in no commit, or in no cache."""
     assert "train.num_virtual_tokens" in call(grid, "dvc exp diff grid-1 grid-2")
-    call(grid, "dvc exp apply grid-2")
+    rows, params = grid / "data/local/rows.json", grid / "params.yaml"
+    kept, as_committed = rows.read_bytes(), params.read_bytes()
+    write_params(grid, seed=5)
+    assert "would be overwritten" in call(grid, "dvc exp branch grid-2 two && git switch two", ok=False)
+    assert "seed: 5 " in params.read_text(encoding="utf-8")
+    params.write_bytes(as_committed)
+    rows.unlink()  # it is a link into DVC's cache
+    rows.write_text("[]", encoding="utf-8")
+    assert "data/local/rows.json" in call(grid, "git switch two && dvc checkout", ok=False)
+    assert rows.read_text(encoding="utf-8") == "[]"
+    rows.write_bytes(kept)
+    call(grid, "dvc checkout")
     assert "up to date" in call(grid, "dvc status")
     config = json.loads((grid / "models/adapter/adapter_config.json").read_text(encoding="utf-8"))
     assert config["num_virtual_tokens"] == 3
-    call(grid, "git checkout -q HEAD . && dvc checkout -q --force && dvc exp branch grid-1 two")
-    call(grid, "git checkout -q two && dvc checkout -q")
+    call(grid, "git switch main && dvc checkout")
     assert "up to date" in call(grid, "dvc status")
 
 

@@ -57,7 +57,8 @@ def test_an_experiment_is_shared(pushed: Path, tmp_path: Path, monkeypatch: pyte
         assert stages_run(output) == ["train", "evaluate", "report"]
         call(one, "dvc exp push origin shorter")
         assert "shorter" in call(other, "dvc exp list origin")
-        call(other, "dvc pull && dvc exp pull origin shorter && dvc exp apply shorter")
+        call(other, "dvc pull && dvc exp pull origin shorter")
+        call(other, "dvc exp branch shorter short && git switch short && dvc checkout")
         assert stages_run(call(other, "make repro")) == []
         assert (other / "dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
     finally:
