@@ -39,7 +39,7 @@ comment=results/ci.md
     git fetch --quiet ${depth:+"$depth"} origin "$BASE"
     base=$(git rev-parse FETCH_HEAD)
     for what in metrics params; do
-      difference=$(dvc "$what" diff --md "$base")
+      difference=$(dvc "$what" diff --md "$base" | python -m stages.workspace.secrets)
       # Without a difference it is nothing, or a table's head alone.
       [ "$(wc -l <<< "$difference")" -gt 2 ] || difference=none
       printf '\n## Change of %s against %s\n\n%s\n' "$what" "$BASE" "$difference"

@@ -18,6 +18,7 @@ from typing import Any
 
 from stages.workspace.errors import InputError
 from stages.workspace.paths import LOCAL_SOURCES
+from stages.workspace.secrets import redacted
 
 NOT_DONE = ("Failed", "Queued", "Running")  # DVC shows their baseline's metrics as if they were theirs
 UNKNOWN = ("", "-", None)
@@ -133,7 +134,7 @@ class Runs:
         with self._starting:
             if _workspace() != self._workspace:
                 return "was not started, since the workspace was changed meanwhile; the same command runs it"
-            print(f"{name}: {shlex.join(overrides)}; its log: {log}", flush=True)
+            print(f"{name}: {redacted(shlex.join(overrides))}; its log: {log}", flush=True)
             process = subprocess.Popen(
                 command,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from experiments.runs import Experiment
+from stages.workspace.secrets import redacted
 
 LEVEL = 0.95
 
@@ -102,4 +103,4 @@ def _against(setting: Setting, chosen: Setting) -> Setting:
 def _word(value: Any) -> str:
     if isinstance(value, float):  # as which DVC gives whole numbers too
         return str(int(value)) if value.is_integer() else f"{value:g}"
-    return "null" if value is None else str(value)
+    return "null" if value is None else redacted(str(value))

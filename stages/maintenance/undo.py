@@ -19,6 +19,7 @@ from stages.workspace.errors import InputError
 from stages.workspace.experiment import NOTE, PARAMS, git
 from stages.workspace.guard import exit_on_input_error
 from stages.workspace.outputs import output_file, sha256_of, write_json
+from stages.workspace.secrets import redacted
 
 
 def main() -> None:
@@ -135,7 +136,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return redacted(json.dumps(value, ensure_ascii=False, default=str))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,10 @@
-"""Addresses without what may be secret in them: they get into messages, records and reports that others see."""
+"""Addresses without what may be secret in them: they get into messages, records and reports that others see.
+
+`python -m stages.workspace.secrets` writes its input so.
+"""
 
 import re
+import sys
 
 USERINFO = re.compile(r"(?<=://)[^\s/?#]*@")
 # A signature or a token may have any name, so every value is hidden. In other schemes "?" is a wildcard.
@@ -21,3 +25,7 @@ def _without_values(match: re.Match[str]) -> str:
     address, mark, query = match.groups()
     names = [part.partition("=")[0] if "=" in part else "" for part in query.split("&")]
     return f"{address}{mark}{'&'.join(f'{name}=…' if name else '…' for name in names)}" if query else address
+
+
+if __name__ == "__main__":
+    sys.stdout.write(redacted(sys.stdin.read()))
