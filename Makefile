@@ -38,14 +38,14 @@ TRIALS ?= 10
 .PHONY: repro reference test lint benchmark repair sweep search undo unlock remote ci lock FORCE
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
-	@python -m stages.params
+	@python -m softprompt.config
 	@dvc repro
-	@python -m stages.scoring.headline
+	@python -m softprompt.evaluation.headline
 
 reference: .venv/installed .dvc/config.local ## Qwen2.5-0.5B on Chinese Alpaca rows, from the hub: soft, then hard initialisation
 	@dvc exp run --force --name reference-soft $(REFERENCE) -S train.init=random
 	@dvc exp run --force --name reference-hard $(REFERENCE) -S train.init=text
-	@python -m stages.scoring.headline
+	@python -m softprompt.evaluation.headline
 
 test: .venv/installed lint ## lint, types, tests
 	python -m pytest
@@ -61,7 +61,7 @@ benchmark: .venv/installed ## speed against PEFT and Trainer, to results/benchma
 	@python -m benchmarks.speed
 
 repair: .venv/installed .dvc/config.local ## remove what is damaged and a stage makes again; name what is the user's
-	@python -m stages.maintenance.repair
+	@python -m softprompt.maintenance.repair
 
 sweep: .venv/installed .dvc/config.local ## run experiments/NAME.sh, JOBS=2 experiments at a time, then show what it found
 	@python -m experiments.sweep "$(NAME)" --jobs "$(JOBS)"
@@ -70,10 +70,10 @@ search: .venv/installed .dvc/config.local ## search a learning rate and a number
 	@python -m experiments.search --trials "$(TRIALS)"
 
 undo: .venv/installed .dvc/config.local ## bring back the state before a `dvc exp run` or `make reference` that failed
-	@python -m stages.maintenance.undo
+	@python -m softprompt.maintenance.undo
 
 unlock: .venv/installed .dvc/config.local ## repair what a kill of DVC leaves behind: stale locks, the queue, a detached HEAD
-	@python -m stages.maintenance.unlock
+	@python -m softprompt.maintenance.unlock
 
 remote: .venv/installed ## share outputs through URL=s3://BUCKET/PATH, or any other that DVC knows
 	@case "$(URL)" in *://*|/*) ;; *) echo "error: URL is '$(URL)'; allowed: an address, or a path from the root: \
@@ -112,7 +112,7 @@ ifneq ($(NO_SCM),$(shell grep -o no_scm .dvc/config.local 2>/dev/null))
 .dvc/config.local: FORCE
 endif
 .dvc/config.local: .venv/installed
-	@python -m stages.maintenance.plots .dvc/plots.html
+	@python -m softprompt.maintenance.plots .dvc/plots.html
 	@dvc config --local plots.html_template plots.html
 	@$(if $(NO_SCM),dvc config --local core.no_scm true,! grep -q no_scm $@ || dvc config --local --unset core.no_scm)
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python -m stages.params
+python -m softprompt.config
 
 # Secrets that a workflow has not got, as that of a fork, come as empty text, which AWS's client would take for values.
 for name in "${!AWS_@}"; do [ -n "${!name}" ] || unset "$name"; done
@@ -39,7 +39,7 @@ comment=results/ci.md
     git fetch --quiet ${depth:+"$depth"} origin "$BASE"
     base=$(git rev-parse FETCH_HEAD)
     for what in metrics params; do
-      difference=$(dvc "$what" diff --md "$base" | python -m stages.workspace.secrets)
+      difference=$(dvc "$what" diff --md "$base" | python -m softprompt.runtime.secrets)
       # Without a difference it is nothing, or a table's head alone.
       [ "$(wc -l <<< "$difference")" -gt 2 ] || difference=none
       printf '\n## Change of %s against %s\n\n%s\n' "$what" "$BASE" "$difference"
@@ -50,4 +50,4 @@ echo "comment: $comment"
 # The summary of a workflow's run needs no permission to write, which a fork's pull request has not.
 [ -z "${GITHUB_STEP_SUMMARY:-}" ] || cat "$comment" >> "$GITHUB_STEP_SUMMARY"
 [ "$verdict" = 0 ] || exit 1
-python -m stages.scoring.headline
+python -m softprompt.evaluation.headline

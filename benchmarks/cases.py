@@ -13,8 +13,8 @@ from benchmarks import rows
 from benchmarks.cost import H100_FLOPS
 from benchmarks.runner import Measurement, Runner
 from benchmarks.table import Line, speed_line
-from stages.params import load_params
-from stages.workspace.paths import BASE_MODEL
+from softprompt.config import load_params
+from softprompt.runtime.paths import BASE_MODEL
 
 BASE = BASE_MODEL.as_posix()
 SIDES = ("peft", "peft, like length", "ours")

@@ -7,7 +7,7 @@ matrix products, and bytes, as functions of virtual tokens, preamble, rows, labe
 import json
 from dataclasses import dataclass
 
-from stages.workspace.paths import RESULTS
+from softprompt.runtime.paths import RESULTS
 
 H100_FLOPS, H100_MEMORY, H100_WIRE = 989e12, 80e9, 900e9  # bf16 dense; bytes; bytes/s of NVLink. NVIDIA's data sheet
 LATENCY = 20e-6  # seconds of an all-reduce of next to nothing; an assumption

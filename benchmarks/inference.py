@@ -11,10 +11,10 @@ from transformers import Trainer, TrainingArguments
 from benchmarks.models import Side, soft_prompt_model
 from benchmarks.rows import pick
 from benchmarks.training import padding_collator
-from stages.engine.batches import row_lengths
-from stages.engine.model import SharedPrefixModel
-from stages.engine.row_losses import row_losses
-from stages.tokens import IGNORED
+from softprompt.data.tokens import IGNORED
+from softprompt.engine.batches import row_lengths
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.row_losses import row_losses
 
 
 def evaluate(

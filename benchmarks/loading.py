@@ -10,9 +10,9 @@ import sys
 import threading
 
 from benchmarks.memory import peak, resident, restart_peak, unmapped
-from stages.params import load_params
-from stages.workspace.paths import BASE_MODEL
-from stages.workspace.progress import quiet_libraries
+from softprompt.config import load_params
+from softprompt.runtime.paths import BASE_MODEL
+from softprompt.runtime.progress import quiet_libraries
 
 DTYPES = ("float32", "bfloat16")
 
@@ -21,7 +21,7 @@ def measure(dtype: str) -> str:
     """A line of the table for `dtype`."""
     import torch
 
-    from stages.tuning.base import load_base_model
+    from softprompt.training.base import load_base_model
 
     params = load_params()
     params = params.model_copy(update={"model": params.model.model_copy(update={"dtype": dtype}), "device": "cpu"})

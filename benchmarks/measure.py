@@ -9,8 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from stages.workspace.guard import die_with_parent, exit_on_input_error
-from stages.workspace.progress import quiet_libraries
+from softprompt.runtime.guard import die_with_parent, exit_on_input_error
+from softprompt.runtime.progress import quiet_libraries
 
 
 def gemm(*, model: str, shapes: dict[str, int]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from peft import PeftModel, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from benchmarks.memory import touch
-from stages.engine.model import SharedPrefixModel
-from stages.params import Params, load_params
-from stages.tuning.base import load_base_model
+from softprompt.config import Params, load_params
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.training.base import load_base_model
 
 # The rival; the rival with batches of like length; ours; ours with a prefix in each micro-batch; ours with compiled
 # layers.

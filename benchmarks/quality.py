@@ -1,7 +1,8 @@
 """Held-out loss of training recipes, same rows and steps, several seeds: `python -m benchmarks.quality [RECIPE …]`.
 
 Needs what `make repro` makes (models/base/, data/tokenized/). Prints a table and writes results/quality.json. The
-defaults of each method in params.yaml and stages/tuning/methods.py were chosen by the validation loss in this table.
+defaults of each method in params.yaml and softprompt/training/methods.py were chosen by the validation loss in this
+table.
 """
 
 import argparse
@@ -14,15 +15,15 @@ from datasets import Dataset
 from dvclive import Live
 from transformers import AutoTokenizer
 
-from stages.engine.row_losses import row_losses
-from stages.params import Params, load_params
-from stages.tuning.base import load_base_model
-from stages.tuning.initialise import new_soft_prompt
-from stages.tuning.training import make_trainer
-from stages.workspace.guard import exit_on_input_error
-from stages.workspace.outputs import verified, write_json
-from stages.workspace.paths import BASE_MODEL, RESULTS, SPLITS, TOKENIZED
-from stages.workspace.progress import quiet_libraries
+from softprompt.config import Params, load_params
+from softprompt.engine.row_losses import row_losses
+from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.outputs import verified, write_json
+from softprompt.runtime.paths import BASE_MODEL, RESULTS, SPLITS, TOKENIZED
+from softprompt.runtime.progress import quiet_libraries
+from softprompt.training.base import load_base_model
+from softprompt.training.initialise import new_soft_prompt
+from softprompt.training.training import make_trainer
 
 RESULT = RESULTS / "quality.json"
 SEEDS = [1, 2, 3]

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.runner import run_module
-from stages.tokens import IGNORED
-from stages.workspace.errors import InputError
-from stages.workspace.paths import BASE_MODEL, TOKENIZED
+from softprompt.data.tokens import IGNORED
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.paths import BASE_MODEL, TOKENIZED
 
 ALPACA = Path(os.environ.get("ALPACA", "../shared/data/alpaca_zh_demo.json"))
 MAX_LENGTH = 256
@@ -42,7 +42,7 @@ def pick(path: str, count: int, length: int | None = None) -> Any:
     """
     from datasets import Dataset
 
-    from stages.engine.batches import row_lengths
+    from softprompt.engine.batches import row_lengths
 
     rows = Dataset.from_file(path).select_columns(["input_ids", "labels"])
     lengths = row_lengths(rows)

@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 import vl_convert
 
 from benchmarks.speed import machine
-from stages.params import PARAMS_FILE
-from stages.rows import RAW_SCHEMA, make_row
-from stages.workspace.guard import exit_on_input_error
-from stages.workspace.outputs import output_file, output_folder, verified, write_json
-from stages.workspace.paths import BASE_MODEL, RAW, RESULTS
+from softprompt.config import PARAMS_FILE
+from softprompt.data.rows import RAW_SCHEMA, make_row
+from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.outputs import output_file, output_folder, verified, write_json
+from softprompt.runtime.paths import BASE_MODEL, RAW, RESULTS
 
 ROWS = [50_000, 500_000, 5_000_000]
 STAGES = ["prepare", "tokenize"]

@@ -18,11 +18,11 @@ from benchmarks.cases import CASES
 from benchmarks.rows import check_alpaca
 from benchmarks.runner import Runner
 from benchmarks.table import Line, markdown
-from stages.params import load_params
-from stages.workspace.errors import InputError
-from stages.workspace.guard import exit_on_input_error
-from stages.workspace.outputs import verified, write_json
-from stages.workspace.paths import BASE_MODEL, RESULTS, TOKENIZED
+from softprompt.config import load_params
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.outputs import verified, write_json
+from softprompt.runtime.paths import BASE_MODEL, RESULTS, TOKENIZED
 
 RESULT = RESULTS / "benchmark.json"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.runner import run_module
-from stages.tokens import IGNORED
-from stages.workspace.paths import BASE_MODEL, PREPARED
+from softprompt.data.tokens import IGNORED
+from softprompt.runtime.paths import BASE_MODEL, PREPARED
 
 
 def tokenize(*, side: str, project: str, max_length: int, workers: int) -> dict[str, Any]:

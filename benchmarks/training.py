@@ -24,10 +24,10 @@ from benchmarks import memory
 from benchmarks.models import Side, soft_prompt_model
 from benchmarks.rows import pick
 from benchmarks.work import useful_work
-from stages.engine.batches import collate, row_lengths
-from stages.tuning.order import LikeLengthSampler
-from stages.tuning.training import PromptTrainer
-from stages.workspace.paths import BASE_MODEL
+from softprompt.engine.batches import collate, row_lengths
+from softprompt.runtime.paths import BASE_MODEL
+from softprompt.training.order import LikeLengthSampler
+from softprompt.training.training import PromptTrainer
 
 
 def train(
@@ -153,7 +153,7 @@ def make_trainer(side: Side, model: PeftModel, rows: Dataset, settings: dict[str
         data_collator=collate, **common
     )
     trainer.lengths = row_lengths(rows)
-    trainer.model_accepts_loss_kwargs = True  # as `stages.tuning.training.make_trainer` has it
+    trainer.model_accepts_loss_kwargs = True  # as `softprompt.training.training.make_trainer` has it
     trainer._loss_shifts_labels = False
     return trainer
 

@@ -11,10 +11,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from stages.engine.batches import collate
-from stages.engine.losses import LOGITS_AT_ONCE
-from stages.engine.prefix import Rows
-from stages.tokens import IGNORED
+from softprompt.data.tokens import IGNORED
+from softprompt.engine.batches import collate
+from softprompt.engine.losses import LOGITS_AT_ONCE
+from softprompt.engine.prefix import Rows
 
 SECONDS = 0.15  # for each product of each shape
 
@@ -66,7 +66,7 @@ def gemm_limit(model: PeftModel, shapes: dict[str, int]) -> dict[str, Any]:
     """GFLOP/s of the fastest matrix product that torch offers, over the shapes of an average batch.
 
     Each layer's forward and input gradient is measured by itself, for the prefix, the rows and one chunk of the output
-    layer, with MKL (torch.mm) and with oneDNN (as `stages.engine.linear` calls it); the faster one counts. The weights
+    layer, with MKL (torch.mm) and with oneDNN (as in `softprompt.engine.linear`); the faster one counts. The weights
     of a shape's layers are taken in turn, since a step has to read every one of them from memory; what the same weight
     over and over would give, out of the processor's cache, is measured as well.
 

@@ -6,9 +6,9 @@ from typing import Any
 from markupsafe import Markup
 
 from experiments.summary import Interval, Setting, Summary
-from stages.page.charts import svg
-from stages.page.render import STYLE, environment
-from stages.page.texts import difference, number
+from softprompt.report.charts import svg
+from softprompt.report.render import STYLE, environment
+from softprompt.report.texts import difference, number
 
 HERE = Path(__file__).parent
 SPLITS, COLORS, SHAPES = ["validation", "test"], ["var(--bare)", "var(--tuned)"], ["circle", "diamond"]

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.workspace.errors import InputError
-from stages.workspace.paths import LOCAL_SOURCES
-from stages.workspace.secrets import redacted
+from softprompt.provenance.code import CODE
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.paths import LOCAL_SOURCES
+from softprompt.runtime.secrets import redacted
 
 NOT_DONE = ("Failed", "Queued", "Running")  # DVC shows their baseline's metrics as if they were theirs
 UNKNOWN = ("", "-", None)
@@ -154,7 +155,7 @@ class Runs:
 
     def _is_of_the_workspace(self, revision: str, params: Mapping[str, Any]) -> bool:
         lock, here = _yaml_of(revision, "dvc.lock")["stages"], _yaml(Path("dvc.lock").read_bytes())["stages"]
-        same_code = not subprocess.call(["git", "diff", "--quiet", revision, "--", "dvc.yaml", "stages"])
+        same_code = not subprocess.call(["git", "diff", "--quiet", revision, "--", "dvc.yaml", *CODE])
         return same_code and _local(lock) == _local(here) and _is_up_to_date(lock, self.stage, params)
 
 

@@ -10,8 +10,8 @@ import json
 import optuna
 
 from experiments.runs import Runs, check_place, count, dvc, experiments
-from stages.workspace.errors import InputError
-from stages.workspace.guard import exit_on_input_error
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.guard import exit_on_input_error
 
 NAME = "search"
 

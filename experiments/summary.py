@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from experiments.runs import Experiment
-from stages.workspace.secrets import redacted
+from softprompt.runtime.secrets import redacted
 
 LEVEL = 0.95
 

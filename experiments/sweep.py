@@ -10,11 +10,11 @@ from pathlib import Path
 from experiments.page import lines, page
 from experiments.runs import Runs, check_place, count, dvc, experiments, grid
 from experiments.summary import summary
-from stages.cli.table import table
-from stages.workspace.errors import InputError
-from stages.workspace.guard import exit_on_input_error
-from stages.workspace.outputs import output_file
-from stages.workspace.paths import RESULTS
+from softprompt.cli.table import table
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.outputs import output_file
+from softprompt.runtime.paths import RESULTS
 
 HERE = Path(__file__).parent
 

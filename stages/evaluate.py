@@ -1,12 +1,12 @@
 """Score bare model, hard and tuned prompt on the test split: `python -m stages.evaluate`, or `dvc repro evaluate`."""
 
-from stages import processes
-from stages.params import Params
-from stages.processes.launch import launched
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_file, verified, write_json
-from stages.workspace.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RESULTS, TOKENIZED
-from stages.workspace.progress import quiet_libraries
+from softprompt import distributed
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.distributed.launch import launched
+from softprompt.runtime.outputs import output_file, verified, write_json
+from softprompt.runtime.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RESULTS, TOKENIZED
+from softprompt.runtime.progress import quiet_libraries
 
 
 def main(params: Params) -> None:
@@ -16,15 +16,15 @@ def main(params: Params) -> None:
     text = verified(GENERAL, "fetch_general") / "texts.parquet"
     import pandas as pd
 
-    from stages.answers.predictions import predictions, score_answers, split_rows
-    from stages.answers.sample import sampled_rows
-    from stages.scoring.forgetting import forgetting, text_blocks
-    from stages.scoring.headline import short_headline
-    from stages.scoring.metrics import metrics
-    from stages.scoring.rivals import Rivals
-    from stages.scoring.slices import slices
-    from stages.scoring.virtual_tokens import describe_virtual_tokens
-    from stages.tuning.base import knob_of_memory
+    from softprompt.evaluation.baselines import Rivals
+    from softprompt.evaluation.headline import short_headline
+    from softprompt.evaluation.metrics import metrics
+    from softprompt.evaluation.predictions import predictions, score_answers, split_rows
+    from softprompt.evaluation.regression import forgetting, text_blocks
+    from softprompt.evaluation.sample import sampled_rows
+    from softprompt.evaluation.slices import slices
+    from softprompt.evaluation.virtual_tokens import describe_virtual_tokens
+    from softprompt.training.base import knob_of_memory
 
     quiet_libraries()
     settings = params.evaluate
@@ -42,7 +42,7 @@ def main(params: Params) -> None:
         losses = rivals.losses(rows, settings.batch_size, "test rows")
         answers = rivals.answers(questions, params)
         general = None if blocks is None else rivals.losses(blocks, settings.batch_size, "general text")
-    if not processes.is_first():  # it has scored and answered its share
+    if not distributed.is_first():  # it has scored and answered its share
         return
     scored, scores = score_answers(answers, sample, rivals.tokenizer)
     of_rows = losses.join(rows[["question_id", "question_tokens", "source"]])

@@ -3,17 +3,17 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.formats import read_files, select_data_files
-from stages.formats.repository import read_repository
-from stages.params import Params
-from stages.rows import RAW_SCHEMA
-from stages.sources import fetched
-from stages.workspace.errors import InputError
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, write_json
-from stages.workspace.paths import RAW
-from stages.workspace.progress import quiet_libraries
-from stages.workspace.secrets import redacted
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.data.readers import read_files, select_data_files
+from softprompt.data.readers.repository import read_repository
+from softprompt.data.rows import RAW_SCHEMA
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import output_folder, write_json
+from softprompt.runtime.paths import RAW
+from softprompt.runtime.progress import quiet_libraries
+from softprompt.runtime.secrets import redacted
+from softprompt.sources import fetched
 
 
 def main(params: Params) -> None:

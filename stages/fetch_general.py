@@ -3,14 +3,14 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.formats.texts import read_texts, select_text_files
-from stages.params import Params
-from stages.sources import fetched
-from stages.workspace.errors import InputError
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, write_json
-from stages.workspace.paths import GENERAL
-from stages.workspace.secrets import redacted
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.data.readers.texts import read_texts, select_text_files
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import output_folder, write_json
+from softprompt.runtime.paths import GENERAL
+from softprompt.runtime.secrets import redacted
+from softprompt.sources import fetched
 
 
 def main(params: Params) -> None:

@@ -1,13 +1,13 @@
 """Fetch a causal language model to models/base/: `python -m stages.fetch_model`, or `dvc repro fetch_model`."""
 
-from stages.params import Params
-from stages.sources import fetched
-from stages.sources.checkpoint import check_checkpoint, copy_checkpoint, dequantise_gguf, select_model_files
-from stages.workspace.errors import InputError
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, write_json
-from stages.workspace.paths import BASE_MODEL
-from stages.workspace.progress import quiet_libraries, steps
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import output_folder, write_json
+from softprompt.runtime.paths import BASE_MODEL
+from softprompt.runtime.progress import quiet_libraries, steps
+from softprompt.sources import fetched
+from softprompt.sources.checkpoint import check_checkpoint, copy_checkpoint, dequantise_gguf, select_model_files
 
 
 def main(params: Params) -> None:

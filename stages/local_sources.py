@@ -4,16 +4,16 @@ The stages that fetch depend on these notes in place of the folders data/local/ 
 fetches nothing again.
 """
 
-from stages.formats import select_data_files
-from stages.formats.texts import select_text_files
-from stages.params import Params
-from stages.sources import local
-from stages.sources.checkpoint import select_model_files
-from stages.sources.request import Select
-from stages.workspace.errors import InputError
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import sha256_of, write_json
-from stages.workspace.paths import LOCAL_SOURCES
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.data.readers import select_data_files
+from softprompt.data.readers.texts import select_text_files
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import sha256_of, write_json
+from softprompt.runtime.paths import LOCAL_SOURCES
+from softprompt.sources import local
+from softprompt.sources.checkpoint import select_model_files
+from softprompt.sources.request import Select
 
 
 def main(params: Params) -> None:

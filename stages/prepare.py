@@ -8,15 +8,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.params import Params
-from stages.rows import PREPARED_SCHEMA
-from stages.rows.cleaning import cleaned, selected
-from stages.rows.splitting import splits_of
-from stages.workspace.errors import InputError
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, verified, write_json
-from stages.workspace.paths import PREPARED, RAW, RESULTS, SPLITS
-from stages.workspace.progress import tqdm
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.data.rows import PREPARED_SCHEMA
+from softprompt.data.rows.cleaning import cleaned, selected
+from softprompt.data.rows.splitting import splits_of
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import output_folder, verified, write_json
+from softprompt.runtime.paths import PREPARED, RAW, RESULTS, SPLITS
+from softprompt.runtime.progress import tqdm
 
 PART = 20_000  # rows in memory at once, and of one row group of the output
 

@@ -1,11 +1,11 @@
 """Show what was measured: results/report.html and .md: `python -m stages.report`, or `dvc repro report`."""
 
-from stages.page.inputs import load_results
-from stages.page.provenance import provenance
-from stages.params import Params
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_file
-from stages.workspace.paths import RESULTS
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.report.inputs import load_results
+from softprompt.report.origins import provenance
+from softprompt.runtime.outputs import output_file
+from softprompt.runtime.paths import RESULTS
 
 
 def main(params: Params) -> None:
@@ -13,7 +13,7 @@ def main(params: Params) -> None:
     results = load_results()
     origin = provenance(general=results.metrics["general"] is not None)
 
-    from stages.page.render import html_page, markdown_page
+    from softprompt.report.render import html_page, markdown_page
 
     page, short = html_page(results, origin, params.evaluate.hard_prompt), markdown_page(results)
     html, markdown = RESULTS / "report.html", RESULTS / "report.md"

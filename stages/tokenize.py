@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.params import Params
-from stages.templates.workers import EncodedBatch, encoder
-from stages.tokens import IGNORED, TOKENIZED_SCHEMA
-from stages.workspace.errors import InputError
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, verified, write_json
-from stages.workspace.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
-from stages.workspace.progress import tqdm
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.data.templates.workers import EncodedBatch, encoder
+from softprompt.data.tokens import IGNORED, TOKENIZED_SCHEMA
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import output_folder, verified, write_json
+from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
+from softprompt.runtime.progress import tqdm
 
 BATCH = 1000  # rows of one task and of one Arrow batch: fixed, so that the bytes don't depend on the workers
 

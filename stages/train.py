@@ -1,12 +1,12 @@
 """Tune a soft prompt in front of the frozen model: `python -m stages.train`, or `dvc repro train`."""
 
-from stages import processes
-from stages.params import Params
-from stages.processes.launch import launched
-from stages.workspace.guard import run_stage
-from stages.workspace.outputs import output_folder, removed_on_failure, verified
-from stages.workspace.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
-from stages.workspace.progress import quiet_libraries
+from softprompt import distributed
+from softprompt.config import Params
+from softprompt.config.stage import run_stage
+from softprompt.distributed.launch import launched
+from softprompt.runtime.outputs import output_folder, removed_on_failure, verified
+from softprompt.runtime.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
+from softprompt.runtime.progress import quiet_libraries
 
 KNOB = "half of train.batch_size with twice train.accumulation_steps (the same training), a smaller tokenize.max_length"
 
@@ -18,13 +18,13 @@ def main(params: Params) -> None:
     from dvclive import Live
     from transformers import AutoTokenizer
 
-    from stages.engine.batches import row_lengths
-    from stages.provenance.origin import origin_of_a_run, write_origin
-    from stages.tuning.base import check_context, knob_of_memory, load_base_model
-    from stages.tuning.card import model_card
-    from stages.tuning.initialise import new_soft_prompt
-    from stages.tuning.resume import checkpoint_folder, key_of_the_run
-    from stages.tuning.training import make_trainer
+    from softprompt.engine.batches import row_lengths
+    from softprompt.provenance.origin import origin_of_a_run, write_origin
+    from softprompt.training.base import check_context, knob_of_memory, load_base_model
+    from softprompt.training.card import model_card
+    from softprompt.training.initialise import new_soft_prompt
+    from softprompt.training.resume import checkpoint_folder, key_of_the_run
+    from softprompt.training.training import make_trainer
 
     quiet_libraries()
     rows = {
@@ -37,9 +37,9 @@ def main(params: Params) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
     origin = origin_of_a_run()
-    if not processes.is_first():  # it trains along; the first one writes
+    if not distributed.is_first():  # it trains along; the first one writes
         with knob_of_memory(KNOB):
-            make_trainer(model, rows, params, processes.share(None), None).train_or_resume()
+            make_trainer(model, rows, params, distributed.share(None), None).train_or_resume()
         return
     with (
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
@@ -47,7 +47,7 @@ def main(params: Params) -> None:
         removed_on_failure(RESULTS / "train") as curves,
         Live(str(curves), save_dvc_exp=False, dvcyaml=None) as live,
     ):
-        trainer = make_trainer(model, rows, params, processes.share(checkpoints), live)
+        trainer = make_trainer(model, rows, params, distributed.share(checkpoints), live)
         with knob_of_memory(KNOB):
             step, loss = trainer.train_or_resume()
         padding = trainer.padding_share()

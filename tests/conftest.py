@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from stages.workspace.guard import run_stage
+from softprompt.config.stage import run_stage
 from tests.hub import Hub
 from tests.toy import ROOT, STAGES, TOY, make_model, write_general, write_params, write_rows
 

@@ -21,8 +21,8 @@ def project(tmp_path: Path) -> Path:
     for name in ("Makefile", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder)
     (folder / "requirements.lock").touch()
-    (folder / "stages").mkdir()
-    (folder / "stages/__init__.py").touch()
+    (folder / "softprompt").mkdir()
+    (folder / "softprompt/__init__.py").touch()
     subprocess.run([sys.executable, "-m", "venv", ".venv"], cwd=folder, check=True)
     (folder / ".venv/installed").touch()
     return folder

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.params import Params
-from stages.params.faults import known_keys
+from softprompt.config import Params
+from softprompt.config.faults import known_keys
 from tests.toy import ROOT, STAGES
 
 GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -24,7 +24,7 @@ def file_of(module: str) -> Path | None:
 
 
 def imported(file: Path, seen: set[Path]) -> set[Path]:
-    """The files of stages/ that `file` imports, at the top or late, and what those import."""
+    """The files of the library that `file` imports, at the top or late, and what those import."""
     if file in seen:
         return seen
     seen.add(file)
@@ -35,26 +35,31 @@ def imported(file: Path, seen: set[Path]) -> set[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
-            if name.startswith("stages.") and (found := file_of(name)):
+            if name.startswith("softprompt.") and (found := file_of(name)):
                 imported(found, seen)
     return seen
 
 
+def dependency(file: Path) -> str:
+    """What a stage that imports `file` of the library depends on: its room, of the room `data` the part of it."""
+    parts = file.relative_to(ROOT).parts
+    return "/".join(parts[: 3 if parts[1] == "data" else 2])
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_code_that_it_imports(stage: str) -> None:
-    """The check of the whole params.yaml (stages/params but for the own section) is no dep: it changes no output."""
+    """The check of the whole params.yaml (config/, but for the own section) is no dep: it changes no output."""
     own = ROOT / f"stages/{stage}.py"
-    files = imported(own, set())
-    folders = {file.relative_to(ROOT).parts[1] for file in files if len(file.relative_to(ROOT).parts) > 2} - {"params"}
-    wanted = {f"stages/{folder}" for folder in folders}
+    wanted = {dependency(file) for file in imported(own, set()) - {own}}
+    wanted -= {"softprompt/config", "softprompt/data/__init__.py"}
     # Of a stage that reads keys of another section, that section's schema too.
     # (Of the model's, others read what concerns its loading, and take it for what torch and transformers say.)
     loading = {"model.dtype", "model.device_map"}
     read = {param.split(".")[0] for param in set(GRAPH[stage]["params"]) - loading if "." in param}
-    wanted |= {f"stages/{stage}.py", *(f"stages/params/{section}.py" for section in read)}
+    wanted |= {f"stages/{stage}.py", *(f"softprompt/config/{section}.py" for section in read)}
     if stage == "report":  # it shows the hash of all code
-        wanted = {"stages"}
-    assert {dep for dep in GRAPH[stage]["deps"] if dep.startswith("stages")} == wanted
+        wanted = {"softprompt", "stages"}
+    assert {dep for dep in GRAPH[stage]["deps"] if dep.startswith(("softprompt", "stages"))} == wanted
 
 
 def test_every_key_is_a_param_of_a_stage_and_every_param_is_a_key() -> None:

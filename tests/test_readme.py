@@ -11,7 +11,7 @@ import pytest
 from benchmarks import cost, quality, scale
 from benchmarks.cases import CASES
 from benchmarks.table import Line, markdown
-from stages.scoring.headline import headline
+from softprompt.evaluation.headline import headline
 from tests.clones import call, environment
 from tests.toy import ROOT
 
@@ -95,7 +95,7 @@ def test_an_experiment_of_the_readme_changes_params_as_meant(command: str, tmp_p
         "import sys; from pathlib import Path; from dvc.utils.hydra import apply_overrides, get_hydra_sweeps;"
         f"every = get_hydra_sweeps({{'': sys.argv[1:]}}) if {'--queue' in command} else [{{'': sys.argv[1:]}}];"
         "[apply_overrides('params.yaml', changes['']) for changes in every];"
-        "from stages.params import load_params; load_params(Path('params.yaml'))"
+        "from softprompt.config import load_params; load_params(Path('params.yaml'))"
     )
     result = subprocess.run(
         ["python", "-c", code, *(quoted or plain for quoted, plain in overrides)],

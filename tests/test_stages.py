@@ -20,8 +20,8 @@ from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from stages.params import load_params
-from stages.workspace.outputs import sha256_of
+from softprompt.config import load_params
+from softprompt.runtime.outputs import sha256_of
 from tests.conftest import Run
 from tests.gguf_file import write_gguf
 from tests.toy import ROOT, STAGES, toy_rows, write_params, write_rows

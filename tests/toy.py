@@ -6,7 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.params.data import Data
+from softprompt.config.data import Data
 
 ROOT = Path(__file__).parent.parent
 FETCH = ("local_sources", "fetch_model", "fetch_data", "fetch_general")

@@ -71,7 +71,7 @@ def refusal(repository: Path) -> Command:
 
 
 def invoke(*arguments: object, stdin: str | None = None):
-    from stages.cli import app
+    from softprompt.cli import app
 
     here = Path.cwd()
     try:
@@ -82,7 +82,7 @@ def invoke(*arguments: object, stdin: str | None = None):
 
 def change_origin(adapter: Path, **changes: object) -> Path:
     """Rewrite origin.json of an adapter, and its manifest."""
-    from stages.workspace.outputs import output_folder
+    from softprompt.runtime.outputs import output_folder
 
     values = json.loads((adapter / "origin.json").read_text(encoding="utf-8"))
     changed = adapter.with_name(f"{adapter.name}-changed")
@@ -104,12 +104,12 @@ def new_adapter(folder: Path, method: str, **settings: object) -> Path:
     """An untrained adapter of `method` on the repository's base model, as train writes it."""
     from transformers import AutoTokenizer
 
-    from stages.params import load_params
-    from stages.provenance.origin import origin_of_a_run, write_origin
-    from stages.tuning.base import load_base_model
-    from stages.tuning.initialise import new_soft_prompt
-    from stages.workspace.outputs import output_folder
-    from stages.workspace.paths import BASE_MODEL
+    from softprompt.config import load_params
+    from softprompt.provenance.origin import origin_of_a_run, write_origin
+    from softprompt.runtime.outputs import output_folder
+    from softprompt.runtime.paths import BASE_MODEL
+    from softprompt.training.base import load_base_model
+    from softprompt.training.initialise import new_soft_prompt
 
     params = load_params()
     train = params.train.model_copy(update={"method": method, "init": "random", **settings})

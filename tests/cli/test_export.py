@@ -10,11 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from stages.cli.export import as_prefix
-from stages.engine.model import SharedPrefixModel
-from stages.templates import Template
-from stages.workspace.errors import InputError
-from stages.workspace.outputs import faults_in
+from softprompt.cli.export import as_prefix
+from softprompt.data.templates import Template
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import faults_in
 from tests.cli.conftest import Command, copy_of, new_adapter, plain_peft
 from tests.engine.architectures import ARCHITECTURES, VIRTUAL_TOKENS, VOCABULARY, make_pair
 

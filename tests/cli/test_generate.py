@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.cli.answers import AnswerStreamer
-from stages.templates import Template
+from softprompt.cli.answers import AnswerStreamer
+from softprompt.data.templates import Template
 from tests.cli.conftest import Command, change_origin, copy_of, new_adapter, plain_peft
 from tests.clones import environment
 
@@ -38,7 +38,7 @@ def expected(rival: str, *turns: str, adapter: Path = Path("models/adapter"), ne
 
 def command(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     paths = {"PYTHONPATH": str(Path(__file__).parents[2])}
-    line = [sys.executable, "-m", "stages.cli", *arguments]
+    line = [sys.executable, "-m", "softprompt.cli", *arguments]
     return subprocess.run(line, cwd=folder, env=environment() | paths, input=stdin, capture_output=True, text=True)
 
 
@@ -68,7 +68,7 @@ def test_exit_status_and_streams(repository: Path, arguments: list[str], status:
 
 def test_help_imports_no_torch(repository: Path) -> None:
     code = (
-        "import sys, stages.cli; stages.cli.app(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
+        "import sys, softprompt.cli as c; c.app(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=repository, capture_output=True)
 
@@ -173,7 +173,7 @@ def test_a_literal_template_has_no_conversations(refusal: Command, repository: P
 def test_chat_in_a_terminal(repository: Path) -> None:
     """A prompt, an answer, a turn that is too long (which does not end it), and Ctrl-D."""
     controller, terminal = pty.openpty()
-    line = [sys.executable, "-m", "stages.cli", "chat", "--max-new-tokens", "450"]
+    line = [sys.executable, "-m", "softprompt.cli", "chat", "--max-new-tokens", "450"]
     # readline of a dumb terminal writes no sequences of control characters.
     process = subprocess.Popen(
         line, cwd=repository, env=environment() | {"TERM": "dumb"}, stdin=terminal, stdout=terminal, stderr=terminal

@@ -35,17 +35,17 @@ def test_of_the_workspace_all_is_the_same(answer: Command, repository: Path) -> 
     assert made_with["model"] == "models/local/toy"
     assert made_with["rows, from"] == "data/local/rows.json"
     assert made_with["train.num_virtual_tokens"] == "4"
-    assert {"seed", "train.learning_rate", "stages/engine", "stages/train.py", "torch", "peft"} <= made_with.keys()
+    assert {"seed", "train.learning_rate", "softprompt/engine", "stages/train.py", "torch", "peft"} <= made_with.keys()
     assert "train.save_every" not in made_with, "changes no byte"
 
 
 def test_changed_code_params_and_libraries(changeable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(changeable, **{"train.batch_size": 5, "evaluate.rows": 1})
     assert differing() == {"train.batch_size": ("8", "5")}
-    with (changeable / "stages/tuning/order.py").open("a") as file:
+    with (changeable / "softprompt/training/order.py").open("a") as file:
         file.write("# changed\n")
-    assert set(differing()) == {"train.batch_size", "stages/tuning"}
-    monkeypatch.setattr("stages.provenance.versions.importlib.metadata.version", lambda name: "0.0.1+local")
+    assert set(differing()) == {"train.batch_size", "softprompt/training"}
+    monkeypatch.setattr("softprompt.provenance.versions.importlib.metadata.version", lambda name: "0.0.1+local")
     assert differing()["torch"][1] == "0.0.1"
 
 
@@ -53,11 +53,11 @@ def test_an_experiment_is_held_against_its_own_code_and_params(changeable: Path,
     call(
         changeable, "dvc exp run --name six -S train.num_virtual_tokens=6 train && git checkout HEAD . && dvc checkout"
     )
-    with (changeable / "stages/tuning/order.py").open("a") as file:
+    with (changeable / "softprompt/training/order.py").open("a") as file:
         file.write("# changed since\n")
     shown = answer("provenance", "six")
     assert "| train.num_virtual_tokens " in shown
-    assert set(differing()) == {"stages/tuning"}
+    assert set(differing()) == {"softprompt/training"}
 
 
 def test_other_rows_and_another_model(repository: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import transformers
 from peft import PeftConfig, PeftModelForCausalLM, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
 from transformers import PreTrainedModel
 
-from stages.engine.model import SharedPrefixModel
+from softprompt.engine.model import SharedPrefixModel
 
 VOCABULARY = 101
 VIRTUAL_TOKENS = 5

@@ -6,7 +6,7 @@ import torch
 from peft import PromptTuningConfig
 from transformers import AutoModelForCausalLM
 
-from stages.engine.model import SharedPrefixModel
+from softprompt.engine.model import SharedPrefixModel
 
 SPLIT = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "cpu"}
 SPLIT |= {"model.rotary_emb": "cpu", "lm_head": "cpu"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import PeftModelForCausalLM
 
-from stages.engine.model import SharedPrefixModel
+from softprompt.engine.model import SharedPrefixModel
 from tests.engine.architectures import ARCHITECTURES, METHODS, VIRTUAL_TOKENS, make_pair
 from tests.engine.batches import BATCHES, Row, alone, assert_equal_gradients, gradients, padded, prompt_gradients
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from stages.engine.linear import freeze
+from softprompt.engine.linear import freeze
 from tests.engine.architectures import make_base
 
 GATED = ("llama", "qwen2", "mistral", "gemma3", "gemma2", "granite")

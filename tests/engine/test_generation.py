@@ -8,7 +8,7 @@ from peft import PeftModelForCausalLM
 from torch import Tensor
 from transformers import GenerationConfig
 
-from stages.engine.model import SharedPrefixModel
+from softprompt.engine.model import SharedPrefixModel
 from tests.engine.architectures import METHODS, VOCABULARY, make_pair
 from tests.engine.batches import LONG, SHORT, answer_alone, padded, row
 

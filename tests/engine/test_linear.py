@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.engine import linear
-from stages.engine.linear import FrozenLinear, freeze
+from softprompt.engine import linear
+from softprompt.engine.linear import FrozenLinear, freeze
 from tests.engine.architectures import make_base
 
 IN, OUT = 48, 80

@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from stages.engine import losses
-from stages.engine.losses import head_logits, label_losses, losses_of_logits
-from stages.engine.prefix import Rows, row_losses_behind, run_prefix
+from softprompt.engine import losses
+from softprompt.engine.losses import head_logits, label_losses, losses_of_logits
+from softprompt.engine.prefix import Rows, row_losses_behind, run_prefix
 from tests.engine.architectures import ARCHITECTURES, METHODS, VIRTUAL_TOKENS, VOCABULARY, make_base, make_pair
 from tests.engine.batches import BATCHES, alone, assert_equal_gradients, gradients, padded
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, PeftModelForCausalLM
 
-from stages.engine.model import SharedPrefixModel
+from softprompt.engine.model import SharedPrefixModel
 from tests.engine.architectures import METHODS, VIRTUAL_TOKENS, VOCABULARY, make_base, make_pair, with_prompt
 from tests.engine.batches import BATCHES, alone, padded
 

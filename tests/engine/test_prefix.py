@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.engine.prefix import Rows, run_prefix
+from softprompt.engine.prefix import Rows, run_prefix
 from tests.engine.architectures import WINDOW, make_base
 from tests.engine.batches import SHORT, Row, padded, row
 

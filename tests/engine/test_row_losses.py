@@ -8,9 +8,9 @@ import torch
 from peft import PromptTuningConfig
 from transformers import AutoModelForCausalLM
 
-from stages.engine.model import SharedPrefixModel
-from stages.engine.row_losses import row_losses
-from stages.tokens import IGNORED
+from softprompt.data.tokens import IGNORED
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.row_losses import row_losses
 
 
 def make_rows() -> list[dict[str, list[int]]]:

@@ -19,8 +19,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from stages.engine.model import SharedPrefixModel
-from stages.engine.sharing import obstacle
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.sharing import obstacle
 from tests.engine.architectures import (
     ARCHITECTURES,
     METHODS,

@@ -12,7 +12,7 @@ import pytest
 from tests.clones import call, environment
 from tests.toy import ROOT
 
-REPAIR = f"PYTHONPATH={ROOT} python -m stages.maintenance.repair"
+REPAIR = f"PYTHONPATH={ROOT} python -m softprompt.maintenance.repair"
 
 
 def object_of(folder: Path, content: bytes) -> Path:

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stages.maintenance.running import is_dvc
+from softprompt.maintenance.running import is_dvc
 from tests.clones import call, environment
 from tests.toy import ROOT
 
-UNLOCK = f"PYTHONPATH={ROOT} python -m stages.maintenance.unlock"
+UNLOCK = f"PYTHONPATH={ROOT} python -m softprompt.maintenance.unlock"
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def test_a_lock_is_stale_where_its_pid_is_not_a_dvc_s(repository: Path) -> None:
 def test_dvcs_own_lock_is_held_and_respected(repository: Path, tmp_path: Path) -> None:
     script = tmp_path / "holder.py"  # hidden from a look at command lines
     script.write_text(
-        "from pathlib import Path\nfrom dvc.repo import Repo\nfrom stages.maintenance.running import alone\n"
+        "from pathlib import Path\nfrom dvc.repo import Repo\nfrom softprompt.maintenance.running import alone\n"
         "repo = Repo('repository')\ncontext = alone(repo, 'again')\ncontext.__enter__()\n"
     )
     with running(tmp_path, f"import sys; sys.path.insert(0, {str(ROOT)!r}); exec(open('holder.py').read())"):

@@ -15,7 +15,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from tests.clones import call, stages_run
-from tests.test_graph import imported
+from tests.test_graph import dependency, imported
 from tests.toy import ROOT, STAGES, write_params
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,40 +77,44 @@ def test_comments_order_and_times_rerun_nothing(untouched: Path) -> None:
     with params.open("w", encoding="utf-8") as file:
         file.write("# another comment\n")
         YAML().dump(dict(reversed(values.items())), file)
-    for path in (*untouched.glob("stages/**/*.py"), *untouched.glob("data/prepared/*")):
+    for path in (*untouched.glob("softprompt/**/*.py"), *untouched.glob("data/prepared/*")):
         os.utime(path, (1, 1))
-    (untouched / "stages/engine/__pycache__").mkdir(exist_ok=True)
-    (untouched / "stages/engine/__pycache__/leftover.pyc").write_bytes(b"compiled")
+    (untouched / "softprompt/engine/__pycache__").mkdir(exist_ok=True)
+    (untouched / "softprompt/engine/__pycache__/leftover.pyc").write_bytes(b"compiled")
     assert rerun(untouched) == set()
 
 
 def test_a_changed_line_reruns_exactly_who_imports_it(untouched: Path) -> None:
-    """Of every file: its own stage, or those that import its folder; code that no stage imports reruns none.
+    """Of every file: its own stage, or those that import its room; code that no stage imports reruns none.
 
-    The report shows the hash of all code. Of stages/params/ a stage depends on single files: see the next test.
+    The report shows the hash of all code. Of config/ a stage depends on single files: see the next test.
     """
     closures = {stage: imported(ROOT / f"stages/{stage}.py", set()) for stage in STAGES}
+    users: dict[str, set[str]] = {}
+    for stage, closure in closures.items():
+        for file in closure:
+            users.setdefault(dependency(file), set()).add(stage)
+    imported_by_none = {"softprompt/__init__.py", "softprompt/data/__init__.py", "stages/__init__.py"}
     found, wanted = {}, {}
-    for file in sorted(untouched.glob("stages/**/*.py")):
-        name = file.relative_to(untouched)
-        if name.parts[1] == "params":
+    for file in sorted([*untouched.glob("softprompt/**/*.py"), *untouched.glob("stages/*.py")]):
+        name = file.relative_to(untouched).as_posix()
+        if name.startswith("softprompt/config/"):
             continue
         before = file.read_bytes()
         file.write_bytes(before + b"# changed\n")
-        found[str(name)] = rerun(untouched)
+        found[name] = rerun(untouched)
         file.write_bytes(before)
-        beside = {ROOT / name, *((ROOT / name).parent.glob("*.py") if len(name.parts) > 2 else ())}
-        of_a_stage = any(ROOT / name in closure for closure in closures.values()) or name.name == "__init__.py"
-        importers = {stage for stage, closure in closures.items() if closure & beside} if of_a_stage else set()
-        wanted[str(name)] = importers | {"report"}
+        of_a_stage = file.name == "__init__.py" or any(ROOT / name in closure for closure in closures.values())
+        importers = users.get(dependency(ROOT / name), set()) if of_a_stage else set()
+        wanted[name] = {"report"} | (set() if name in imported_by_none else importers)
     assert found == wanted
-    assert found["stages/cli/verify.py"] == {"report"}, "the command line makes no output"
+    assert found["softprompt/cli/verify.py"] == {"report"}, "the command line makes no output"
 
 
 def test_what_a_changed_schema_reruns(untouched: Path) -> None:
     general = {"local_sources", "fetch_general", "evaluate"}
     for section, stages in (("prepare", {"prepare"}), ("train", {"train"}), ("general", general)):
-        file = untouched / f"stages/params/{section}.py"
+        file = untouched / f"softprompt/config/{section}.py"
         before = file.read_bytes()
         file.write_bytes(before + b"# changed\n")
         assert rerun(untouched) == stages | {"report"}

@@ -132,5 +132,5 @@ def test_a_bad_value_by_hand_is_to_be_corrected_and_dvc_checkout_is_enough(clone
     assert not (clone / "models/adapter").exists()
     call(clone, "dvc checkout")
     assert (clone / "models/adapter").exists()
-    assert "train.num_virtual_tokens: 0" in call(clone, "python -m stages.params", ok=False)
-    assert "dvc checkout" not in call(clone, "python -m stages.params", ok=False)
+    assert "train.num_virtual_tokens: 0" in call(clone, "python -m softprompt.config", ok=False)
+    assert "dvc checkout" not in call(clone, "python -m softprompt.config", ok=False)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.params.model import Model
-from stages.sources import fetched
-from stages.sources.checkpoint import select_model_files
-from stages.workspace.errors import InputError
+from softprompt.config.model import Model
+from softprompt.runtime.errors import InputError
+from softprompt.sources import fetched
+from softprompt.sources.checkpoint import select_model_files
 from tests.hub import Hub, Repository, cut, shorter, status, wrong_bytes
 from tests.toy import ROOT
 

@@ -6,12 +6,12 @@ import json
 import pandas as pd
 import pytest
 
-from stages.formats import select_data_files
-from stages.formats.repository import read_repository
-from stages.formats.texts import read_texts, select_text_files
-from stages.params.general import General
-from stages.sources import fetched
-from stages.workspace.errors import InputError
+from softprompt.config.general import General
+from softprompt.data.readers import select_data_files
+from softprompt.data.readers.repository import read_repository
+from softprompt.data.readers.texts import read_texts, select_text_files
+from softprompt.runtime.errors import InputError
+from softprompt.sources import fetched
 from tests.toy import data_params
 
 ROWS = [{"instruction": f"问题 {number}", "input": "", "output": f"答案 {number}"} for number in range(40)]

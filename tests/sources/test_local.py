@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.formats import select_data_files
-from stages.sources import fetched
-from stages.sources.local import find
-from stages.workspace.errors import InputError
+from softprompt.data.readers import select_data_files
+from softprompt.runtime.errors import InputError
+from softprompt.sources import fetched
+from softprompt.sources.local import find
 from tests.conftest import Refusal, Run
 from tests.toy import data_params, write_params
 

@@ -14,12 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from stages.formats import select_data_files
-from stages.formats.repository import read_repository
-from stages.params.model import Model
-from stages.sources import fetched
-from stages.sources.checkpoint import select_model_files
-from stages.workspace.errors import InputError
+from softprompt.config.model import Model
+from softprompt.data.readers import select_data_files
+from softprompt.data.readers.repository import read_repository
+from softprompt.runtime.errors import InputError
+from softprompt.sources import fetched
+from softprompt.sources.checkpoint import select_model_files
 from tests.toy import ROOT, data_params, write_params
 
 TOKEN = "ms-secret-secret"
@@ -171,7 +171,7 @@ def test_out_of_reach(hub: ModelScope, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_extra_the_command_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['modelscope_hub'] = None\n"
-        "from stages.params.model import Model; from stages.sources import fetched\n"
+        "from softprompt.config.model import Model; from softprompt.sources import fetched\n"
         "params = Model(source='ms://a/b', revision=None, sha256=None, dtype='auto', device_map=None)\n"
         "with fetched(params, 'model', list): pass\n"
     )

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.formats import select_data_files
-from stages.params.model import Model
-from stages.sources import fetched
-from stages.sources.checkpoint import select_model_files
-from stages.workspace.errors import InputError
+from softprompt.config.model import Model
+from softprompt.data.readers import select_data_files
+from softprompt.runtime.errors import InputError
+from softprompt.sources import fetched
+from softprompt.sources.checkpoint import select_model_files
 from tests.toy import data_params
 
 ROWS = json.dumps([{"instruction": "a", "output": "b"}]).encode()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.sources import digest, fetched
-from stages.workspace.errors import InputError
+from softprompt.runtime.errors import InputError
+from softprompt.sources import digest, fetched
 from tests.toy import data_params
 
 

@@ -1,0 +1,43 @@
+"""`prompt-tuning`: use the tuned prompt, take it elsewhere, compare it with others. `prompt-tuning --help`"""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from softprompt.cli.compare import compare
+from softprompt.cli.export import export
+from softprompt.cli.generate import chat, generate
+from softprompt.cli.provenance import provenance
+from softprompt.cli.verify import verify
+from softprompt.runtime.guard import exit_on_input_error, set_environment
+
+
+class _Guarded(TyperGroup):
+    """Commands under the guard that stages have; inside typer, which would take Ctrl-C for itself."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with exit_on_input_error():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Guarded,
+    help="Use, export and compare the soft prompts of this repository. Works in any folder of it, without a network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(generate)
+app.command()(chat)
+app.add_typer(export, name="export")
+app.command()(compare)
+app.command()(provenance)
+app.command()(verify)
+
+
+def main() -> None:
+    """Run the command line: exit status 0, 1 with one line for bad input, 2 for wrong usage."""
+    set_environment()
+    app(prog_name="prompt-tuning")

@@ -1,0 +1,121 @@
+"""Answers of the rivals to one conversation, printed as they are generated."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers.generation.streamers import BaseStreamer
+
+from softprompt.config.evaluate import Generate
+from softprompt.data.rows import Message
+from softprompt.evaluation.answers import answer_of, generation_config, sampling
+from softprompt.evaluation.headline import NAMES
+from softprompt.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from softprompt.evaluation.baselines import Rivals
+
+
+class AnswerStreamer(BaseStreamer):
+    """Hands on an answer's text as its tokens come, whole characters at a time.
+
+    All tokens are decoded together: transformers' `TextStreamer` begins anew after each line, where some tokenizers
+    (Llama 2's) drop a space.
+
+    Args:
+        tokenizer: the model's.
+        ends: tokens that end an answer; they have no text.
+        show: what to do with each new piece of text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], show: Callable[[str], None]) -> None:
+        self.tokenizer, self.ends, self.show = tokenizer, ends, show
+        self.ids: list[int] = []
+        self.text = ""
+        self.answers = False
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the question's tokens (the first call), then each new token."""
+        if self.answers:
+            self.ids += [token for token in value.flatten().tolist() if token not in self.ends]
+            self._show_up_to(self._decoded().rstrip("\ufffd"))  # part of a character yet
+        self.answers = True
+
+    def end(self) -> None:
+        """Show what is left."""
+        self._show_up_to(self._decoded())
+
+    def _decoded(self) -> str:
+        return str(self.tokenizer.decode(self.ids, skip_special_tokens=True))
+
+    def _show_up_to(self, text: str) -> None:
+        if len(text) > len(self.text):
+            self.show(text[len(self.text) :])
+            self.text = text
+
+
+class Answerer:
+    """Puts conversations to a model as one rival or several.
+
+    Args:
+        rivals: the loaded model.
+        settings: how answers are generated.
+        seed: of sampling; each rival and each turn begins with it.
+        shown: which of `softprompt.evaluation.metrics.RIVALS` answer, "tuned" first.
+    """
+
+    def __init__(self, rivals: "Rivals", settings: Generate, seed: int, shown: Sequence[str]) -> None:
+        self.rivals, self.new_tokens, self.seed, self.shown = rivals, settings.max_new_tokens, seed, shown
+        self.config = generation_config(settings, rivals.model.frozen, rivals.template.end_id)
+
+    def answer(self, messages: list[Message], note: Callable[[str], None]) -> str:
+        """Print each rival's answer to `messages`, under its name where there are several; return the tuned one's.
+
+        Args:
+            messages: a conversation that ends with the user's turn.
+            note: called with what is to be said about an answer.
+
+        Raises:
+            InputError: if question and answer don't fit into the model's context.
+        """
+        question = self.rivals.template.prompt_ids(messages)
+        for rival in self.shown:
+            self._check_room(rival, len(question))
+        texts = {}
+        for place, rival in enumerate(self.shown):
+            if len(self.shown) > 1:
+                print(f"{NAMES[rival]}:" if place == 0 else f"\n{NAMES[rival]}:", flush=True)
+            texts[rival] = self._stream(rival, question, note)
+        return texts["tuned"]
+
+    def _stream(self, rival: str, question: list[int], note: Callable[[str], None]) -> str:
+        model = self.rivals.model
+        streamer = AnswerStreamer(self.rivals.tokenizer, _ends(self.config), partial(print, end="", flush=True))
+        with self.rivals.turn(rival) as ahead, sampling(model.device):
+            torch.manual_seed(self.seed)
+            given = torch.tensor([ahead + question], device=model.device)
+            try:
+                output: Any = model.generate(given, generation_config=self.config, streamer=streamer)
+            finally:
+                print(flush=True)
+        if answer_of(output[0, given.shape[1] :].tolist(), self.config).cut:
+            note(f"the answer was cut after {self.new_tokens} tokens; --max-new-tokens allows more")
+        return streamer.text
+
+    def _check_room(self, rival: str, question: int) -> None:
+        context = getattr(self.rivals.model.frozen.config, "max_position_embeddings", None)
+        ahead = {"tuned": self.rivals.virtual_tokens, "hard": len(self.rivals.hard_prompt), "bare": 0}[rival]
+        total = ahead + question + self.new_tokens
+        if context is not None and total > context:
+            raise InputError(
+                f"{NAMES[rival]} ({ahead} tokens), question with its template ({question}) and answer "
+                f"(--max-new-tokens {self.new_tokens}) make {total} tokens, but the model's context is {context}; ask "
+                "a shorter question, or lower --max-new-tokens"
+            )
+
+
+def _ends(config: GenerationConfig) -> list[int]:
+    ends = config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]

@@ -1,0 +1,135 @@
+"""`prompt-tuning compare`: adapters on the same test rows, in one table with intervals."""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from softprompt.cli.loading import check_adapter, enter_repository, rivals_of
+from softprompt.cli.lock import WORKSPACE, adapter_of, check_lock
+from softprompt.cli.table import BARE, FIRST, compared
+from softprompt.config import Params, load_params
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import verified
+from softprompt.runtime.paths import ADAPTER, BASE_MODEL, TOKENIZED
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="A [B …]", help="A folder, an experiment, a git revision, or workspace.")
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for machines.")] = False,
+) -> None:
+    """Score adapters on the same test rows.
+
+    The rows are those of data/tokenized/test.arrow, the result is one table. Each adapter is a folder; an experiment,
+    branch, tag or commit, whose models/adapter is taken from DVC's cache; or workspace, for models/adapter itself.
+    Negative differences are better. Intervals are of a paired bootstrap over questions, as in results/metrics.json.
+    """
+    here = Path.cwd()
+    enter_repository()
+    params = load_params()
+    verified(BASE_MODEL, "fetch_model")
+    verified(TOKENIZED, "tokenize")
+    check_lock(BASE_MODEL)
+    with _adapters(dict.fromkeys(names), here) as adapters:
+        result = _scores(adapters, params)
+    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else compared(result))
+
+
+@contextmanager
+def _adapters(names: dict[str, None], here: Path) -> Iterator[dict[str, Path]]:
+    """The folder of each adapter, all of them of the base model and the template that the rows have."""
+    with tempfile.TemporaryDirectory(prefix="prompt-tuning-") as scratch:
+        adapters = {}
+        for number, name in enumerate(names):
+            if name == WORKSPACE:
+                adapters[name] = verified(ADAPTER, "train")
+                check_lock(ADAPTER)
+            elif (here / name).is_dir():
+                adapters[name] = (here / name).resolve()
+                check_adapter(adapters[name])
+            else:
+                adapters[name] = adapter_of(name, Path(scratch) / str(number))
+        for name, folder in adapters.items():
+            _check_origin(name, folder)
+        yield adapters
+
+
+def _check_origin(name: str, folder: Path) -> None:
+    from softprompt.provenance.origin import read_origin
+
+    try:
+        origin = read_origin(folder, BASE_MODEL)
+    except InputError as error:
+        raise InputError(str(error).replace(str(folder), name)) from None
+    rows = json.loads((TOKENIZED / "template.json").read_text(encoding="utf-8"))
+    if rows != {"template": origin.template, "system": origin.system}:
+        raise InputError(
+            f"{name} was tuned with another template than the rows of {TOKENIZED} have (its own: {origin.template!r}, "
+            f"system {origin.system!r}); only adapters of one template compare: set tokenize.template and "
+            "tokenize.system to it and run dvc repro tokenize, or leave it out"
+        )
+
+
+def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
+    """Loss and differences of the bare model, of the hard prompt and of each adapter."""
+    import numpy as np
+    from datasets import Dataset
+
+    from softprompt.engine.model import SharedPrefixModel
+    from softprompt.engine.row_losses import row_losses
+    from softprompt.evaluation.baselines import behind_text
+    from softprompt.evaluation.headline import NAMES
+    from softprompt.training.base import check_context
+
+    test = Dataset.from_file(str(TOKENIZED / "test.arrow"))
+    rows, groups = test.select_columns(["input_ids", "labels"]).to_list(), np.array(test["question_id"])
+    longest = max(len(row["input_ids"]) for row in rows)
+    first, *others = adapters
+    rivals = rivals_of(BASE_MODEL, adapters[first], params)
+    models = {first: rivals.model}
+    models |= {name: SharedPrefixModel.from_pretrained(rivals.model.frozen, str(adapters[name])) for name in others}
+    check_context(rivals.model.frozen, len(rivals.hard_prompt), longest, "evaluate.hard_prompt: a text")
+    for name, model in models.items():
+        virtual_tokens = model.active_peft_config.num_virtual_tokens
+        check_context(rivals.model.frozen, virtual_tokens, longest, f"{name}: a soft prompt")
+
+    entries, losses = [], []
+    for rival in ("bare", "hard"):
+        with rivals.turn(rival) as ahead:
+            of_rival, tokens = row_losses(rivals.model, behind_text(rows, ahead), params.evaluate.batch_size, rival)
+        entries.append({"name": NAMES[rival], "method": None, "virtual_tokens": None})
+        losses.append(of_rival)
+    for name, model in models.items():
+        losses.append(row_losses(model, rows, params.evaluate.batch_size, name)[0])
+        config = model.active_peft_config
+        entries.append(
+            {"name": name, "method": config.peft_type.value.lower(), "virtual_tokens": config.num_virtual_tokens}
+        )
+    return {
+        "rows": len(rows),
+        "questions": len(np.unique(groups)),
+        "tokens": int(tokens.sum()),
+        "compared": [entry | _against(place, losses, tokens, groups) for place, entry in enumerate(entries)],
+    }
+
+
+def _against(place: int, losses: list["np.ndarray"], tokens: "np.ndarray", groups: "np.ndarray") -> dict[str, Any]:
+    """Loss of the entry at `place`, and its differences to the first adapter's and the bare model's."""
+    from softprompt.evaluation.bootstrap import paired_differences
+
+    loss = float(losses[place].sum() / tokens.sum())
+    rivals = {"minus_first": FIRST, "minus_bare": BARE}
+    gaps = paired_differences(losses[place], [losses[rival] for rival in rivals.values()], tokens, groups)
+    shown = {name: None if rival == place else gap for (name, rival), gap in zip(rivals.items(), gaps, strict=True)}
+    return {"loss": loss, "perplexity": math.exp(loss), **shown}

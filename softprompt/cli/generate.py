@@ -1,0 +1,170 @@
+"""`prompt-tuning generate` and `prompt-tuning chat`: ask the tuned model, and its rivals beside it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from softprompt.cli.loading import enter_repository, load_rivals
+from softprompt.cli.options import (
+    NEW_TOKENS,
+    Adapter,
+    Bare,
+    DoSample,
+    Hard,
+    MaxNewTokens,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    generate_settings,
+    question_text,
+)
+from softprompt.config import load_params
+from softprompt.data.rows import Message
+from softprompt.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from softprompt.cli.answers import Answerer
+
+
+def generate(
+    question: Annotated[str | None, typer.Argument(help="Without it, or as -: all of standard input.")] = None,
+    *,
+    adapter: Adapter = None,
+    bare: Bare = False,
+    hard: Hard = False,
+    max_new_tokens: MaxNewTokens = NEW_TOKENS,
+    do_sample: DoSample = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
+) -> None:
+    """Answer one question.
+
+    The answer appears as it is generated. The question is put as in the adapter's training: its template is applied
+    here. Options of sampling are named as in transformers, and default to evaluate.generate in params.yaml.
+    """
+    asked = _question(question)
+    answerer = _answerer(
+        adapter,
+        bare,
+        hard,
+        seed,
+        max_new_tokens=max_new_tokens,
+        do_sample=do_sample,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+    )
+    answerer.answer([{"role": "user", "content": asked}], _note)
+
+
+def chat(
+    *,
+    adapter: Adapter = None,
+    bare: Bare = False,
+    hard: Hard = False,
+    max_new_tokens: MaxNewTokens = NEW_TOKENS,
+    do_sample: DoSample = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
+) -> None:
+    """Talk with the tuned model.
+
+    /new begins afresh, /exit or Ctrl-D ends. In a pipe each line is a turn. With --bare and --hard the rivals answer
+    each turn too, and the conversation goes on with the tuned answer.
+    """
+    answerer = _answerer(
+        adapter,
+        bare,
+        hard,
+        seed,
+        max_new_tokens=max_new_tokens,
+        do_sample=do_sample,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+    )
+    from softprompt.data.templates import CHAT
+
+    if answerer.rivals.template.text != CHAT:
+        raise InputError(
+            "the adapter was tuned with a literal template (tokenize.template), which has no turns; ask single "
+            'questions: prompt-tuning generate "…"'
+        )
+    _converse(answerer, terminal=sys.stdin.isatty() and sys.stdout.isatty())
+
+
+def _converse(answerer: "Answerer", *, terminal: bool) -> None:
+    messages: list[Message] = []
+    for line in _typed() if terminal else _piped():
+        asked = line.strip() and question_text(line)
+        if asked == "/exit":
+            return
+        if asked == "/new":
+            messages = []
+        elif asked:
+            turn: Message = {"role": "user", "content": asked}
+            try:
+                answer = answerer.answer([*messages, turn], _note)
+            except InputError as error:
+                if not terminal:
+                    raise InputError(f"{error}, or begin afresh with a line /new") from None
+                _note(f"{error}, or begin afresh with /new")
+                continue
+            messages += [turn, {"role": "assistant", "content": answer}]
+
+
+def _answerer(adapter: Path | None, bare: bool, hard: bool, seed: int | None, **settings: object) -> "Answerer":
+    enter_repository()
+    params = load_params()
+    checked = generate_settings(params, seed, **settings)
+    rivals = load_rivals(adapter, params)
+    from softprompt.cli.answers import Answerer
+
+    return Answerer(rivals, *checked, ["tuned", *["hard"] * hard, *["bare"] * bare])
+
+
+def _question(given: str | None) -> str:
+    """What is asked: the argument, or all of standard input."""
+    if given not in (None, "-"):
+        text = given or ""
+    elif sys.stdin.isatty():
+        raise typer.BadParameter("a question, or text in a pipe", param_hint="QUESTION")
+    else:
+        text = "".join(_piped())
+    return question_text(text)
+
+
+def _typed() -> Iterator[str]:
+    """Lines typed at a prompt, with the usual keys of editing, up to Ctrl-D."""
+    import readline  # noqa: F401 - input() uses it once it is imported
+
+    while True:
+        try:
+            yield input(">>> ")
+        except EOFError:
+            print()
+            return
+
+
+def _piped() -> Iterator[str]:
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8 text (byte {error.start})") from None
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""Options that commands share: which adapter, which rivals, how answers are generated."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from softprompt.config import Params
+from softprompt.config.evaluate import Generate
+from softprompt.config.faults import describe
+from softprompt.data.rows import clean
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.text import is_text
+
+NEW_TOKENS = 256  # what people wait for; evaluation's answers are shorter
+SAMPLING = ("temperature", "top_k", "top_p", "seed")
+
+Adapter = Annotated[
+    Path | None, typer.Option(help="Folder of another adapter, instead of models/adapter.", resolve_path=True)
+]
+Bare = Annotated[bool, typer.Option("--bare", help="Also answer as the bare model.")]
+Hard = Annotated[bool, typer.Option("--hard", help="Also answer behind the hard prompt (evaluate.hard_prompt).")]
+MaxNewTokens = Annotated[int, typer.Option(help="Tokens of an answer at most.")]
+DoSample = Annotated[
+    bool | None, typer.Option("--do-sample/--no-do-sample", help="Sample, or take the likeliest token.")
+]
+Temperature = Annotated[float | None, typer.Option(help="Of sampling, above 0.")]
+TopK = Annotated[int | None, typer.Option(help="Sample among this many likeliest tokens; 0: all.")]
+TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]
+RepetitionPenalty = Annotated[float | None, typer.Option(help="Above 1: fewer repetitions; 1: none.")]
+Seed = Annotated[int | None, typer.Option(help="Of sampling; default: `seed` of params.yaml.", min=0, max=2**32 - 1)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite an earlier export.")]
+
+
+def generate_settings(params: Params, seed: int | None, **given: Any) -> tuple[Generate, int]:
+    """`evaluate.generate` and `seed` of params.yaml with the options that were given (not None) in their place.
+
+    Raises:
+        InputError: if a value is not allowed, or an option of sampling would have no effect.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        settings = Generate.model_validate(params.evaluate.generate.model_dump() | given)
+    except ValidationError as error:
+        raise InputError(*(_as_option(fault) for fault in describe(error, Generate))) from None
+    without_effect = [name for name in SAMPLING if name in (given if name != "seed" or seed is None else {"seed"})]
+    if without_effect and not settings.do_sample:
+        names = ", ".join(map(_option, without_effect))
+        raise InputError(f"{names}: without an effect where nothing is sampled; add --do-sample, or leave it out")
+    return settings, params.seed if seed is None else seed
+
+
+def question_text(given: str) -> str:
+    """A question, cleaned as those of the training were.
+
+    Raises:
+        InputError: if it is empty, or no text.
+    """
+    if not is_text(given):
+        raise InputError("the question is not UTF-8 text")
+    if not clean(given):
+        raise InputError("the question is empty; allowed: at least one character")
+    return clean(given)
+
+
+def _as_option(fault: str) -> str:
+    key, _, rest = fault.partition(":")
+    return f"{_option(key)}:{rest}"
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

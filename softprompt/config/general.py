@@ -1,0 +1,18 @@
+"""`general` in params.yaml: text that is not of the task, on which forgetting is measured."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from softprompt.config.section import Positive, Revision, Section, Sha256, Source
+
+
+class General(Section):
+    """See params.yaml for the meaning of each key."""
+
+    source: Source | None
+    revision: Revision | None
+    sha256: Sha256 | None
+    column: Annotated[str, Field(min_length=1)]
+    blocks: Positive
+    block_tokens: Annotated[int, Field(ge=2, le=2**31 - 1)]

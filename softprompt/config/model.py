@@ -1,0 +1,15 @@
+"""`model` in params.yaml: which causal language model, and the precision it computes in."""
+
+from typing import Literal
+
+from softprompt.config.section import Revision, Section, Sha256, Source
+
+
+class Model(Section):
+    """See params.yaml for the meaning of each key."""
+
+    source: Source
+    revision: Revision | None
+    sha256: Sha256 | None
+    dtype: Literal["float32", "bfloat16", "float16", "auto"]
+    device_map: Literal["auto"] | None

@@ -1,0 +1,46 @@
+"""What every section of params.yaml has in common: unknown keys are faults, and nothing is coerced."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from softprompt.runtime.secrets import has_userinfo
+from softprompt.runtime.text import is_text
+
+
+def _is_public(source: str) -> str:
+    if has_userinfo(source):
+        raise ValueError(
+            "an address without user name and password, which params.yaml and dvc.lock would keep; the environment can "
+            """hold them, such as FSSPEC_HTTPS='{"client_kwargs": {"headers": {"Authorization": "…"}}}'"""
+        )
+    return source
+
+
+Source = Annotated[str, Field(min_length=1), AfterValidator(_is_public)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _is_revision(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}", text):
+        raise ValueError("a commit, a tag or a branch (null where the source is no hub's, or for its default branch)")
+    return text
+
+
+Revision = Annotated[str, AfterValidator(_is_revision)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: strict types, no unknown keys, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def is_unicode(cls, value: Any) -> Any:
+        """Refuse half a surrogate pair, which no tokenizer and no file takes."""
+        if isinstance(value, str) and not is_text(value):
+            raise ValueError("text without unpaired surrogates (\\ud800 to \\udfff)")
+        return value

@@ -1,0 +1,70 @@
+"""`train` in params.yaml: the tuning method and how it is optimised."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from softprompt.config.section import Positive, Section
+
+# Of each method; the first is what `init: null` means.
+INITS = {
+    "prompt_tuning": ("text", "vocabulary", "random"),
+    "p_tuning": ("random",),
+    "prefix_tuning": ("text", "random", "zero"),
+}
+
+
+class Train(Section):
+    """See params.yaml for the meaning of each key."""
+
+    method: Literal["prompt_tuning", "p_tuning", "prefix_tuning"]
+    num_virtual_tokens: Positive
+    init: Literal["random", "vocabulary", "text", "zero"] | None
+    init_text: str | None
+    encoder: Literal["mlp", "lstm"]
+    optimizer: Literal["adamw", "adafactor"]
+    learning_rate: Annotated[float, Field(gt=0, le=1e6)] | None
+    schedule: Literal["linear", "cosine", "constant"]
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    epochs: Annotated[float, Field(gt=0)] | None
+    max_steps: Positive | None
+    batch_size: Positive
+    accumulation_steps: Positive
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    evaluate_every: Positive
+    patience: Positive | None
+    save_every: Positive
+
+    @property
+    def initialisation(self) -> str:
+        """`init`, or the method's default."""
+        return self.init or INITS[self.method][0]
+
+    @field_validator("init")
+    @classmethod
+    def is_the_methods(cls, init: str | None, info: ValidationInfo) -> str | None:
+        """Refuse an initialisation that the method doesn't have."""
+        allowed = INITS.get(info.data.get("method", ""))
+        if init and allowed and init not in allowed:
+            raise ValueError(f"null or {', '.join(allowed)}, where train.method is {info.data['method']}")
+        return init
+
+    @field_validator("init_text")
+    @classmethod
+    def stands_with_text_init(cls, text: str | None, info: ValidationInfo) -> str | None:
+        """Refuse `init: text` without a text."""
+        init = info.data.get("init") or INITS.get(info.data.get("method", ""), ("",))[0]
+        if init == "text" and not (text and text.strip()):
+            raise ValueError("a text where train.init is text, as it is by default")
+        return text
+
+    @field_validator("max_steps")
+    @classmethod
+    def is_the_only_length(cls, max_steps: int | None, info: ValidationInfo) -> int | None:
+        """Refuse two lengths of training, or none."""
+        if "epochs" in info.data and (info.data["epochs"] is None) == (max_steps is None):
+            raise ValueError(
+                f"exactly one of train.epochs and train.max_steps, and null for the other (epochs is "
+                f"{'null' if info.data['epochs'] is None else info.data['epochs']})"
+            )
+        return max_steps

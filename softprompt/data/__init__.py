@@ -1,0 +1,1 @@
+"""Rows from files to tokens: readers, what a row is, templates."""

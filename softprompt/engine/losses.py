@@ -1,0 +1,107 @@
+"""Cross-entropy at the labels, in chunks: no tensor of batch x length x vocabulary, in forward or backward."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from softprompt.data.tokens import IGNORED
+
+# Logits alive at once. On a CPU 2**23 are 32 MiB in float32, which is what glibc's allocator keeps for the next chunk
+# instead of returning it to the system; several times the rows that a matrix product needs to run at full speed. A GPU
+# reads the whole output layer for each chunk: an H100 does some 300 operations in the time of a byte (989 TFLOP/s by
+# 3.35 TB/s), so a chunk needs as many labels at least. 2**27 are 880 of Qwen2.5's, and 512 MiB.
+LOGITS_AT_ONCE = {"cpu": 2**23, "gpu": 2**27}
+
+
+def head_logits(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """The model's own road from last hidden states to logits: (n, hidden) -> (n, vocabulary).
+
+    Its forward runs around a decoder that returns `states`, so that whatever stands behind the output layer in an
+    architecture (soft-capping, scaling) is the architecture's own code.
+    """
+    with _decoder_returns(model, states.unsqueeze(0)):
+        return model(inputs_embeds=states.unsqueeze(0), use_cache=False).logits.squeeze(0)
+
+
+class _DecoderOutput(BaseModelOutputWithPast):
+    """A decoder's output without what some architectures add (cross-attentions, router logits)."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+@contextmanager
+def _decoder_returns(model: PreTrainedModel, states: Tensor) -> Iterator[None]:
+    decoder = model.get_decoder()
+    shadowed = vars(decoder).get("forward")  # of the instance: accelerate's hooks put one there
+    decoder.forward = lambda *_, **__: _DecoderOutput(last_hidden_state=states)
+    try:
+        yield
+    finally:
+        del decoder.forward
+        if shadowed is not None:
+            decoder.forward = shadowed
+
+
+class _LabelLosses(torch.autograd.Function):
+    """Loss of each label; its gradient by the hidden state is made in forward, while the chunk's logits exist."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, labels: Tensor, head: Callable[[Tensor], Tensor], chunk: int) -> Tensor:
+        losses, gradients = [], []
+        for chunk_states, wanted in zip(states.split(chunk), labels.split(chunk), strict=True):
+            rows = chunk_states.detach().requires_grad_(ctx.needs_input_grad[0])
+            with torch.set_grad_enabled(ctx.needs_input_grad[0]):
+                logits = head(rows)
+            # In float32 at least, as transformers' own loss is; float64 stays.
+            z = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
+            highest, at = z.max(dim=-1)
+            p = z.softmax(dim=-1)
+            # log sum exp z = max z - log max p: no further pass over the vocabulary, and no cancellation.
+            normaliser = highest - p.gather(1, at.unsqueeze(1)).squeeze(1).log()
+            losses.append(normaliser - z.gather(1, wanted.unsqueeze(1)).squeeze(1))
+            if ctx.needs_input_grad[0]:
+                p[torch.arange(len(wanted), device=p.device), wanted] -= 1  # d loss / d z = p - one-hot(label)
+                gradients += torch.autograd.grad(logits, rows, p.to(logits.dtype))
+        if gradients:
+            ctx.save_for_backward(torch.cat(gradients))
+        return torch.cat(losses)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (by_state,) = ctx.saved_tensors
+        return by_state * gradients[0].unsqueeze(1).to(by_state.dtype), None, None, None
+
+
+def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each label, in nats: (n, hidden), (n,) -> (n,).
+
+    Args:
+        model: gives the road from hidden states to logits.
+        states: the last hidden states that predict the labels.
+        labels: token ids.
+    """
+    at_once = LOGITS_AT_ONCE["cpu" if states.device.type == "cpu" else "gpu"]
+    chunk = max(1, at_once // model.config.get_text_config().vocab_size)
+    return _LabelLosses.apply(states, labels, lambda rows: head_logits(model, rows), chunk)
+
+
+def losses_of_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """As `row_losses_behind`, from a forward that made all logits.
+
+    Args:
+        logits: (rows, ahead + length, vocabulary): `ahead` positions stand before the first token.
+        labels: (rows, length).
+    """
+    row, position = (labels != IGNORED).nonzero(as_tuple=True)
+    predictor = position + logits.shape[1] - labels.shape[1] - 1
+    row, position, predictor = (kept[predictor >= 0] for kept in (row, position, predictor))
+    predictions = logits[row, predictor]
+    predictions = predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+    return cross_entropy(predictions, labels[row, position], reduction="none"), row

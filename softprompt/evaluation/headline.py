@@ -1,0 +1,80 @@
+"""The last lines of `make repro`: what came out, and where it lies. `python -m softprompt.evaluation.headline`"""
+
+import json
+from typing import Any
+
+from softprompt.config import load_params
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.paths import ADAPTER, RESULTS
+
+NAMES = {"bare": "bare model", "hard": "hard prompt", "tuned": "tuned prompt"}
+METRICS = RESULTS / "metrics.json"
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """The losses as a table in Markdown, readable in a terminal as well, and the verdict with its interval."""
+    lines = [
+        f"Held-out loss on {metrics['rows']} test rows ({metrics['tokens']:,} answer tokens):",
+        "",
+        "| rival        | nats per token | perplexity | tuned minus it, 95% interval |",
+        "|--------------|---------------:|-----------:|-----------------------------:|",
+    ]
+    for rival, name in NAMES.items():
+        gap = metrics.get(f"tuned_minus_{rival}")
+        loss, perplexity = metrics[rival]["loss"], metrics[rival]["perplexity"]
+        lines.append(f"| {name:12} | {loss:14.3f} | {perplexity:10.2f} | {shown(gap) if gap else '':>28} |")
+    lines += ["", verdict_line(metrics)]
+    if metrics.get("general"):
+        lines.append(forgetting_line(metrics["general"]))
+    return "\n".join(lines)
+
+
+def shown(gap: dict[str, float]) -> str:
+    """A difference with its interval."""
+    return f"{gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+
+
+def verdict_line(metrics: dict[str, Any]) -> str:
+    """Whether the tuned prompt is better than the hard one, and the interval that says so."""
+    return (
+        f"Verdict: {metrics['verdict']}. Against the hard prompt, the tuned prompt's loss is "
+        f"{shown(metrics['tuned_minus_hard'])} nats per token."
+    )
+
+
+def forgetting_line(general: dict[str, Any]) -> str:
+    """What the tuned prompt does to text that is not of the task."""
+    gap = general["tuned_minus_bare"]
+    effect = "harms" if gap["low"] > 0 else "helps there too" if gap["high"] < 0 else "no evidence of a change"
+    return f"On general text: {effect}. Against the bare model, its loss is {shown(gap)} nats per token."
+
+
+def short_headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What `dvc metrics show` and `dvc exp show` have columns for: few enough for a terminal."""
+    losses = {rival: metrics[rival]["loss"] for rival in NAMES}
+    return {**losses, "tuned_minus_hard": metrics["tuned_minus_hard"]["mean"], "verdict": metrics["verdict"]}
+
+
+def main() -> None:
+    """Print the headline of results/metrics.json.
+
+    Raises:
+        InputError: where `evaluate.require` wants a tuned prompt that is better than the hard one, and it is not.
+    """
+    params = load_params()
+    if not METRICS.is_file():
+        raise InputError(f"{METRICS} is missing; make it with: dvc repro evaluate")
+    metrics = json.loads(METRICS.read_text(encoding="utf-8"))
+    print(f"\n{headline(metrics)}\n")
+    print(f"report {RESULTS}/report.html · metrics {METRICS} · rows {RESULTS}/predictions.parquet · adapter {ADAPTER}")
+    if params.evaluate.require and metrics["verdict"] != "helps":
+        raise InputError(
+            "evaluate.require: the tuned prompt has to be better than the hard one, and the interval of the difference "
+            f"does not say so ({shown(metrics['tuned_minus_hard'])}); {RESULTS}/report.html has the reasons"
+        )
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()

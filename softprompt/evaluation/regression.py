@@ -1,0 +1,53 @@
+"""Forgetting: what the prompts do to text that is not of the task."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from softprompt.config.general import General
+from softprompt.data.rows import short_hash
+from softprompt.data.tokens import IGNORED
+from softprompt.evaluation.metrics import loss_metrics
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.secrets import redacted
+
+
+def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, general: General) -> pd.DataFrame:
+    """Blocks of `general.block_tokens` tokens of the texts, the `general.blocks` of lowest hash, in the texts' order.
+
+    A text's rest that fills no block is left out. Every token but a block's first has a label, the same ones for the
+    bare model, for which nothing predicts the first.
+
+    Returns:
+        `input_ids`, `labels`, and `question_id`: the text that a block is of, since blocks of one are not independent.
+
+    Raises:
+        InputError: if the texts make fewer blocks.
+    """
+    length, found = general.block_tokens, []
+    for place, ids in enumerate(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]):
+        for start in range(0, len(ids) - length + 1, length):
+            block = ids[start : start + length]
+            found.append({"input_ids": block, "labels": [IGNORED, *block[1:]], "question_id": place})
+    if general.blocks > len(found):
+        raise InputError(
+            f"general.blocks: {general.blocks} is more than the {len(found)} blocks of {length} tokens that the text "
+            "makes; allowed: fewer or shorter ones (general.block_tokens), or a longer text (general.source)"
+        )
+    ranked = sorted(range(len(found)), key=lambda index: short_hash(str(found[index]["input_ids"])))
+    return pd.DataFrame([found[index] for index in sorted(ranked[: general.blocks])])
+
+
+def forgetting(losses: pd.DataFrame, blocks: pd.DataFrame, source: str | None) -> dict[str, Any]:
+    """Loss per token of each rival on `text_blocks`, and the paired differences, with texts resampled.
+
+    Args:
+        losses: `Rivals.losses` of the blocks.
+        blocks: the blocks.
+        source: `general.source`, which the result names without what may be secret in it.
+    """
+    losses = losses.join(blocks["question_id"])
+    counts = {"texts": blocks["question_id"].nunique(), "blocks": len(blocks), "tokens": int(losses["tokens"].sum())}
+    return {"source": source and redacted(source), **counts, **loss_metrics(losses)}

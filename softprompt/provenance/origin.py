@@ -1,0 +1,102 @@
+"""What an adapter was made of, kept beside it as `origin.json`: it is of no use with another model or template."""
+
+import dataclasses
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import softprompt
+from softprompt.provenance.code import code_of
+from softprompt.provenance.graph import params_of
+from softprompt.provenance.versions import TRAINING, versions_of
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import fingerprint, write_json
+from softprompt.runtime.paths import BASE_MODEL, TOKENIZED
+
+ORIGIN = "origin.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What `origin.json` says: all that the trained prompt depends on.
+
+    Attributes:
+        base_model: `source` of the base model.
+        base_sha256: of its bytes, see `base_hash`.
+        rows_sha256: of the tokenized rows' bytes.
+        template: `tokenize.template` of the rows.
+        system: their `tokenize.system`.
+        params: key of params.yaml -> value, of those that `train` reads.
+        code: file or folder of code that `train` depends on -> SHA-256.
+        versions: library -> version.
+    """
+
+    base_model: str
+    base_sha256: str
+    rows_sha256: str
+    template: str
+    system: str | None
+    params: dict[str, Any]
+    code: dict[str, str]
+    versions: dict[str, str]
+
+
+def base_hash(base: Path) -> str:
+    """Hash of all bytes of the base model, wherever it came from."""
+    return fingerprint(base, "source.json")
+
+
+def origin_of_a_run(root: Path = Path(), code: Path | None = None) -> Origin:
+    """What a training run in the repository `root` is made of; `code`: its code, if not the imported one."""
+    base, tokenized = root / BASE_MODEL, root / TOKENIZED
+    source = json.loads((base / "source.json").read_text(encoding="utf-8"))["source"]
+    return Origin(
+        base_model=source,
+        base_sha256=base_hash(base),
+        rows_sha256=fingerprint(tokenized),
+        **json.loads((tokenized / "template.json").read_text(encoding="utf-8")),
+        params=params_of(["train"], root),
+        code=code_of("train", root, code or Path(softprompt.__path__[0]).parent),
+        versions=versions_of(TRAINING),
+    )
+
+
+def write_origin(folder: Path, origin: Origin) -> None:
+    """Write origin.json of an adapter."""
+    write_json(folder / ORIGIN, asdict(origin))
+
+
+def load_origin(adapter: Path) -> Origin:
+    """origin.json of `adapter`.
+
+    Raises:
+        InputError: if it is missing or not whole.
+    """
+    path = adapter / ORIGIN
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: only adapters that this pipeline's train stage wrote are taken") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not what the train stage writes: {error}") from None
+    names = {field.name for field in dataclasses.fields(Origin)}
+    if not isinstance(values, dict) or values.keys() != names:
+        raise InputError(f"{path} is not what this version's train stage writes; it has: {', '.join(sorted(names))}")
+    return Origin(**values)
+
+
+def read_origin(adapter: Path, base: Path) -> Origin:
+    """origin.json of `adapter`, which was tuned on `base`.
+
+    Raises:
+        InputError: if it was tuned on another model, or does not say on which.
+    """
+    origin = load_origin(adapter)
+    if origin.base_sha256 != (here := base_hash(base)):
+        raise InputError(
+            f"{adapter} was tuned on another model: on {origin.base_model} with the hash {origin.base_sha256[:12]}, "
+            f"and {base} has {here[:12]}; bring the model back that it was tuned on (model.source, then: dvc repro "
+            "fetch_model), or tune a prompt on this one (dvc repro train)"
+        )
+    return origin

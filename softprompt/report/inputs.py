@@ -1,0 +1,102 @@
+"""What the report reads: the results of the stages before it, each checked to be there and of this version."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.paths import RESULTS
+
+CURVES = RESULTS / "train/plots/metrics"
+Curve = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was measured.
+
+    Attributes:
+        metrics, prepare, tokenize, train, virtual_tokens: the files of these names in results/.
+        rows: predictions.parquet, a dict per test row; what a row does not have is None.
+        training, validation, learning_rate: (step, value) pairs; losses in nats per label token.
+    """
+
+    metrics: dict[str, Any]
+    prepare: dict[str, Any]
+    tokenize: dict[str, Any]
+    train: dict[str, Any]
+    virtual_tokens: dict[str, Any]
+    rows: list[dict[str, Any]]
+    training: Curve
+    validation: Curve
+    learning_rate: Curve
+
+
+def load_results() -> Results:
+    """Read the results.
+
+    Raises:
+        InputError: if a file is missing, damaged or lacks what this version reads; names the command that makes it.
+    """
+    evaluate, train = "evaluate", "train"
+    return Results(
+        metrics=_read_json(
+            "metrics.json", evaluate, "bare", "hard", "tuned", "verdict", "slices", "answers", "general"
+        ),
+        prepare=_read_json("prepare.json", "prepare", "rows_in", "dropped", "kept", "reasons", "splits"),
+        tokenize=_read_json("tokenize.json", "tokenize", "cut", "dropped", "splits"),
+        train=_read_json("train/metrics.json", train, "step", "validation"),
+        virtual_tokens=_read_json("virtual_tokens.json", evaluate, "tokens"),
+        rows=_read_rows(RESULTS / "predictions.parquet"),
+        training=_read_curve(CURVES / "train/loss.tsv", "loss"),
+        validation=_read_curve(CURVES / "validation/loss.tsv", "loss"),
+        learning_rate=_read_curve(CURVES / "learning_rate.tsv", "learning_rate"),
+    )
+
+
+def required(path: Path, stage: str) -> Path:
+    """`path`, which `stage` has written.
+
+    Raises:
+        InputError: if it is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing; make it with: dvc repro {stage}")
+    return path
+
+
+def _read_json(name: str, stage: str, *keys: str) -> dict[str, Any]:
+    path = required(RESULTS / name, stage)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _unreadable(path, stage, error) from None
+    if lacking := [key for key in keys if key not in values]:
+        raise InputError(
+            f"{path} has no {', '.join(lacking)}: an older version wrote it; make it with: dvc repro {stage}"
+        )
+    return values
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(required(path, "evaluate")).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise _unreadable(path, "evaluate", error) from None
+
+
+def _read_curve(path: Path, column: str) -> Curve:
+    try:
+        with required(path, "train").open(encoding="utf-8", newline="") as file:
+            return [(int(row["step"]), float(row[column])) for row in csv.DictReader(file, delimiter="\t")]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(path, "train", error) from None
+
+
+def _unreadable(path: Path, stage: str, error: Exception) -> InputError:
+    return InputError(f"{path} can't be read ({error}); make it again with: dvc repro --force --single-item {stage}")

@@ -1,0 +1,76 @@
+"""The pages' text from templates beside this file. jinja2 escapes whatever is not marked as safe."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from softprompt.evaluation.headline import NAMES, headline
+from softprompt.report import charts
+from softprompt.report.answer_cards import answers, drawn_rows
+from softprompt.report.inputs import Results
+from softprompt.report.origins import Provenance
+from softprompt.report.slice_table import slice_groups
+from softprompt.report.texts import FILTERS
+
+HERE = Path(__file__).parent
+STYLE = (HERE / "style.css").read_text(encoding="utf-8")
+VERDICTS = {
+    "helps": "The tuned prompt helps",
+    "no evidence": "No evidence that the tuned prompt helps",
+    "harms": "The tuned prompt harms",
+}
+SHARES = ("exact match", "cut off", "empty", "repetition")
+
+
+def html_page(results: Results, origin: Provenance, hard_prompt: str) -> str:
+    """report.html."""
+    script = (HERE / "script.js").read_text(encoding="utf-8")
+    listed = answers(results.rows)
+    shown = {row["example_id"] for row in listed.rows}
+    drawn = drawn_rows(results.rows, shown)
+    return (
+        environment(HERE, autoescape=True)
+        .get_template("report.html.jinja")
+        .render(
+            **_common(results),
+            origin=origin,
+            hard_prompt=hard_prompt,
+            style=Markup(STYLE),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            loss_chart=charts.loss_chart(results.training, results.validation, results.train["step"]),
+            learning_rate_chart=charts.learning_rate_chart(results.learning_rate, results.training, results.validation),
+            slice_groups=slice_groups(results.metrics["slices"]),
+            scatter_chart=charts.scatter_chart(drawn, shown),
+            drawn=len(drawn),
+            listed=listed,
+        )
+    )
+
+
+def markdown_page(results: Results) -> str:
+    """report.md: what fits into a comment."""
+    template = environment(HERE, autoescape=False).get_template("report.md.jinja")
+    return template.render(**_common(results), headline=headline(results.metrics))
+
+
+def _common(results: Results) -> dict[str, Any]:
+    return {"results": results, "metrics": results.metrics, "names": NAMES, "verdicts": VERDICTS, "shares": SHARES}
+
+
+def environment(folder: Path, *, autoescape: bool) -> Environment:
+    """The templates of `folder`, with the filters for numbers and texts."""
+    loaded = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    loaded.filters |= FILTERS
+    return loaded

@@ -1,0 +1,110 @@
+"""Sources of models and data: what `source` in params.yaml names becomes files to read.
+
+A scheme is one module with `fetch(request) -> files` and one line in `SCHEMES`; text without one is a path.
+"""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.guard import disk_is_full
+from softprompt.runtime.outputs import sha256_of
+from softprompt.runtime.secrets import redacted
+from softprompt.sources import huggingface, local, modelscope, pypi, remote
+from softprompt.sources.request import Files, Request, Select
+
+if TYPE_CHECKING:  # a stage depends on its own section's schema only
+    from softprompt.config.data import Data
+    from softprompt.config.general import General
+    from softprompt.config.model import Model
+
+SCHEMES: dict[str, Callable[[Request], Files]] = {
+    "hf": huggingface.fetch,
+    "ms": modelscope.fetch,
+    "pypi": pypi.fetch,
+    "s3": remote.fetch,
+    "https": remote.fetch,
+    "http": remote.fetch,
+}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a source gave.
+
+    Attributes:
+        files: where they lie.
+        base: the folder that their relative paths start at.
+        snapshot: the folder of a hub's repository that holds them; None for every other source.
+        record: for source.json: what was asked for, and what it was.
+    """
+
+    files: list[Path]
+    base: Path
+    snapshot: Path | None
+    record: dict[str, str | None]
+
+
+@contextlib.contextmanager
+def fetched(params: "Model | Data | General", section: str, select: Select) -> Iterator[Fetched]:
+    """Yield the files that `params.source` names.
+
+    What comes from the network lies in a temporary folder, gone afterwards, or in its hub's own cache; local files are
+    read where they lie.
+
+    Args:
+        params: the section of params.yaml.
+        section: its name: "model", "data" or "general".
+        select: keeps the files that are needed, or raises InputError.
+
+    Raises:
+        InputError: if the source can't be had, or its bytes are not the expected ones.
+    """
+    source = params.source or ""  # `general` may have none; its stage doesn't ask then
+    scheme, separator, reference = source.partition("://")
+    if separator and scheme not in SCHEMES:
+        allowed = ", ".join(f"{known}://" for known in SCHEMES)
+        raise InputError(f"{section}.source: {source!r}: unknown scheme {scheme}://; allowed: {allowed}, or a path")
+    with tempfile.TemporaryDirectory(prefix="fetch-") as folder:
+        request = Request(section, scheme if separator else "", reference, params.revision, select, Path(folder))
+        try:
+            if params.revision is not None and scheme not in ("hf", "ms"):
+                raise InputError(f"{section}.revision is for hf:// and ms:// sources; set it to null")
+            found = SCHEMES[scheme](request) if separator else _local(source, section, select)
+            sha256 = digest(found.files, found.base)
+        except (InputError, OSError, RuntimeError) as error:
+            if disk_is_full(error):
+                raise
+            raise InputError(f"{section}.source: {source!r}: {error}") from None
+        if params.sha256 not in (None, sha256):
+            raise InputError(
+                f"{section}.sha256: the bytes of {source!r} are not the pinned ones: SHA-256 is {sha256}, expected "
+                f"{params.sha256}; if the change is meant, set the new value, or null for no check"
+            )
+        record = {"source": redacted(source), **found.resolved, "sha256": sha256}
+        yield Fetched(found.files, found.base, found.snapshot, record)
+
+
+def _local(source: str, section: str, select: Select) -> Files:
+    found = local.find(source, select)
+    if not all(map(local.is_watched, found.files)):
+        folders = " and ".join(f"{folder}/" for folder in local.WATCHED)
+        print(
+            f"{section}.source: {source} lies outside of {folders}, where DVC sees changes; after a change of it: "
+            f"dvc repro --force fetch_{section}",
+            flush=True,
+        )
+    return found
+
+
+def digest(files: list[Path], base: Path) -> str:
+    """SHA-256 of one file's bytes; of several files, of their sorted "hash  path" lines, the paths below `base`."""
+    if len(files) == 1:
+        return sha256_of(files[0])
+    lines = sorted(f"{sha256_of(path)}  {path.relative_to(base).as_posix()}\n" for path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

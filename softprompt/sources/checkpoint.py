@@ -1,0 +1,155 @@
+"""A causal language model on disk: which files make one, and the one-off conversion of GGUF."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from softprompt.runtime.errors import InputError
+
+# Weights, configuration, tokenizer; nothing that could run code, no optimizer states or logs.
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+)
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def select_model_files(files: list[Path]) -> list[Path]:
+    """The files of `files` that make a model: one GGUF file, or safetensors with configuration and tokenizer.
+
+    Raises:
+        InputError: if they are no model, or one with pickle weights only.
+    """
+    if len(files) == 1 and files[0].suffix == ".gguf":
+        return files
+    chosen = [path for path in files if any(path.match(pattern) for pattern in FILES)]
+    names = {path.name for path in chosen}
+    if not any(name.endswith(".safetensors") for name in names):
+        if any(path.match(pattern) for path in files for pattern in PICKLES):
+            raise InputError("pickle weights only, which can run code when loaded; convert them to safetensors")
+        if any(path.suffix == ".gguf" for path in files):
+            raise InputError("name the one GGUF file that is wanted, not its folder")
+        raise InputError("not a model: no .safetensors and no .gguf file")
+    if "config.json" not in names:
+        raise InputError("not a model: no config.json")
+    if not names & {"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"}:
+        raise InputError("not a model: no tokenizer (tokenizer.json, tokenizer.model, vocab.json or vocab.txt)")
+    # A hub's listing has names only.
+    for index in (path for path in chosen if path.name.endswith(".safetensors.index.json") and path.is_file()):
+        wanted = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        if lacking := sorted(wanted - names):
+            raise InputError(f"{', '.join(lacking)} missing, which {index.name} names")
+    return chosen
+
+
+def copy_checkpoint(files: list[Path], folder: Path) -> None:
+    """Copy a safetensors checkpoint into `folder` byte for byte.
+
+    Raises:
+        InputError: if two files have one name.
+    """
+    names = [path.name for path in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{', '.join(twice)} in several folders; a model is the files of one folder: name that")
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+
+
+@contextmanager
+def _refusing(what: str, folder: Path) -> Iterator[None]:
+    """Turn whatever loading raises into an InputError that says `what`, without the temporary `folder`."""
+    try:
+        yield
+    except (InputError, KeyboardInterrupt, SystemExit):
+        raise
+    # json, struct, safetensors, numpy and transformers raise what they like, and a panic of Rust's tokenizers is no
+    # Exception at all.
+    except BaseException as error:
+        raise InputError(f"{what}: {str(error).replace(f'{folder}/', '')[:300]}") from error
+
+
+def dequantise_gguf(file: Path, folder: Path, progress: Callable[[str], None]) -> None:
+    """Load a GGUF file once and save it to `folder` as safetensors in float32, with its tokenizer.
+
+    transformers would otherwise parse GGUF, which takes half a minute, at every load. float32 holds the dequantised
+    values exactly; bfloat16 would round them.
+
+    Raises:
+        InputError: if it is not a whole GGUF file of an architecture that transformers reads.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    place = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    with _refusing("not a GGUF file that transformers can read, or not a whole one", file.parent):
+        progress("weights")
+        model = AutoModelForCausalLM.from_pretrained(
+            **place, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+        progress("tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+    progress("saving")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def check_configuration_files(folder: Path) -> None:
+    """What a checkpoint's configuration alone can tell.
+
+    Raises:
+        InputError: if it is not of a causal language model, or wants code of its own.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    with _refusing("not a model that transformers can load", folder):
+        for name in ("config.json", "tokenizer_config.json"):
+            file = folder / name
+            if file.exists() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+                raise InputError(f"the model wants to run code of its own (auto_map in {name}), which is never done")
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise InputError(f"a {config.model_type} model, not a causal language model")
+        known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]
+        causal = {known} if isinstance(known, str) else set(known)
+        # transformers would put a new head on an encoder's or a classifier's weights.
+        if config.architectures and not causal & set(config.architectures):
+            raise InputError(f"a {' / '.join(config.architectures)}, not a causal language model")
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Load `folder` as every later stage does.
+
+    Raises:
+        InputError: if it is not a causal language model, wants code of its own, lacks weights, or has a tokenizer with
+            more tokens than embeddings.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    check_configuration_files(folder)
+    with _refusing("not a model that transformers can load", folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
+    model, info = loaded
+    # transformers would initialise what is missing at random, with a warning only.
+    if missing := sorted(info["missing_keys"]):
+        raise InputError(f"{len(missing)} weights are missing from the safetensors files, the first is {missing[0]}")
+    embeddings, last = model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
+    if last >= embeddings:
+        raise InputError(
+            f"the tokenizer has token {last}, but the model only {embeddings} embeddings; they don't match"
+        )

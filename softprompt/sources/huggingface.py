@@ -1,0 +1,194 @@
+"""`hf://OWNER/NAME` or `hf://OWNER/NAME#MEMBER`: a repository of the Hugging Face hub, through `huggingface_hub`.
+
+Its own settings apply: HF_ENDPOINT (a mirror), HF_TOKEN, HF_HUB_OFFLINE, HF_HOME (the shared cache). A broken download
+goes on where it broke off.
+"""
+
+import contextlib
+import glob
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.guard import disk_is_full
+from softprompt.runtime.outputs import sha256_of
+from softprompt.sources.repository import check_configuration, check_space, needed, parse, patterns, tell_if_moved
+from softprompt.sources.request import Files, Request
+
+PATIENCE = (1, 2, 4, 8, 16)  # seconds between tries where the hub is busy; it may ask for others
+LONGEST_WAIT = 60
+BUSY = (429, 500, 502, 503, 504)
+
+
+def fetch(request: Request) -> Files:
+    """The files of one revision that are needed, in the shared cache; each has the bytes that the hub lists.
+
+    Raises:
+        InputError: if there is no such repository or revision, access is refused, the hub can't be reached and the
+            cache hasn't got them, or there is no room.
+    """
+    import httpx2
+    from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    name, member = parse(request)
+    kind = request.kind
+    with _explained(request, name):
+        try:
+            info: Any = _patiently(
+                lambda: HfApi().repo_info(name, repo_type=kind, revision=request.revision, files_metadata=True)
+            )
+        except (OfflineModeIsEnabled, httpx2.TransportError) as error:
+            return _cached(request, name, member, error)
+        listed = {entry.rfilename: entry for entry in info.siblings}
+        chosen = needed(request, member, listed)
+        missing = {
+            file: listed[file].size or 0
+            for file in chosen
+            if not isinstance(try_to_load_from_cache(name, file, revision=info.sha, repo_type=kind), str)
+        }
+        check_space(Path(constants.HF_HUB_CACHE), missing, request)
+        # A model's configuration comes first: gigabytes of weights are no way to learn that it is of the wrong kind.
+        small = [file for file in chosen if file.endswith(".json")] if request.kind == "model" else []
+        for part in filter(None, (small, chosen)):
+            # By its own name, so that the cache knows what the branch was.
+            exactly = [glob.escape(file) for file in part]
+            download = partial(snapshot_download, name, repo_type=kind, revision=request.revision)
+            folder = Path(_patiently(partial(download, allow_patterns=exactly)))
+            if folder.name != info.sha:
+                raise InputError("the branch moved while it was fetched; run the same command again")
+            for file in missing.keys() & set(part):
+                _check(folder / file, listed[file])
+            check_configuration(request, folder, chosen)
+    tell_if_moved(request, info.sha)
+    resolved = {"revision": request.revision, "commit": info.sha}
+    return Files([folder / file for file in chosen], folder, folder if kind == "dataset" else None, resolved)
+
+
+def _cached(request: Request, name: str, member: str | None, why: Exception) -> Files:
+    """What an earlier fetch of the same revision left in the shared cache, if it is whole."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    kind = request.kind
+    try:
+        folder = Path(
+            snapshot_download(
+                name,
+                repo_type=kind,
+                revision=request.revision,
+                local_files_only=True,
+                **patterns(request, member),
+            )
+        )
+    except LocalEntryNotFoundError:
+        if constants.is_offline_mode():
+            raise InputError(
+                "offline (HF_HUB_OFFLINE), and not in the cache; unset HF_HUB_OFFLINE and fetch it once"
+            ) from None
+        raise InputError(
+            f"can't reach the hub at {constants.ENDPOINT} ({type(why).__name__}), and it is not in the cache; "
+            "check the network, or name a mirror in HF_ENDPOINT"
+        ) from None
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    files = [folder / file for file in needed(request, member, names)]
+    print(f"{request.section}.source: {request.source}: the hub is out of reach; taken from the cache", flush=True)
+    resolved = {"revision": request.revision, "commit": folder.name}
+    return Files(files, folder, folder if kind == "dataset" else None, resolved)
+
+
+def _patiently(call: Callable[[], Any]) -> Any:
+    """`call`, again where the hub is busy or broken for a moment; it may say for how long."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    for wait in PATIENCE:
+        try:
+            return call()
+        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            answer = error if isinstance(error, HfHubHTTPError) else error.__cause__
+            if not isinstance(answer, HfHubHTTPError) or answer.response.status_code not in BUSY:
+                raise
+            asked = answer.response.headers.get("Retry-After", "")
+            seconds = int(asked) if asked.isdecimal() else wait
+            if seconds > LONGEST_WAIT:
+                raise
+            print(f"the hub answers {answer.response.status_code}; trying again in {seconds} s", flush=True)
+            time.sleep(seconds)
+    return call()
+
+
+@contextlib.contextmanager
+def _explained(request: Request, name: str) -> Iterator[None]:
+    """Turn the client's errors into one line each."""
+    import httpx2
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    page = f"{constants.ENDPOINT}/{'datasets/' if request.kind == 'dataset' else ''}{name}"
+    try:
+        yield
+    except GatedRepoError:
+        raise InputError(
+            f"gated: accept its terms at {page}, then log in (hf auth login) or set HF_TOKEN to your token"
+        ) from None
+    except RepositoryNotFoundError:
+        raise InputError(
+            f"no such {request.kind} repository at {constants.ENDPOINT}, or a private one: check the name; "
+            "for a private one, log in (hf auth login) or set HF_TOKEN"
+        ) from None
+    except RevisionNotFoundError:
+        raise InputError(
+            f"no revision {request.revision!r}; {request.section}.revision is a commit, a tag or a branch of it: "
+            f"{page}/commits"
+        ) from None
+    except HFValidationError:
+        raise InputError(f"{name} is no name of a repository") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status == 429:
+            asked = error.response.headers.get("Retry-After")
+            when = f"in {asked} s" if asked else "later"
+            raise InputError(f"the hub limits requests (429): try again {when}, or log in (HF_TOKEN)") from None
+        if status in (401, 403):
+            raise InputError(f"the hub refuses access ({status}): the token in HF_TOKEN may not read it") from None
+        raise InputError(f"the hub at {constants.ENDPOINT} answers {status}; try again later") from None
+    except (httpx2.HTTPError, LocalEntryNotFoundError) as error:
+        raise InputError(
+            f"the connection to {constants.ENDPOINT} broke ({type(error).__name__}); run the same command again: the "
+            "download goes on where it broke off"
+        ) from None
+    except OSError as error:
+        if disk_is_full(error):
+            raise
+        raise InputError(f"the download failed: {str(error).splitlines()[0]}; run the same command again") from None
+
+
+def _check(file: Path, listed: Any) -> None:
+    """Refuse a download whose bytes are not those that the hub lists, and remove it from the cache.
+
+    Raises:
+        InputError: if they differ.
+    """
+    if listed.lfs is not None:
+        whole = sha256_of(file) == listed.lfs.sha256
+    else:  # git's own hash, over a header and the bytes
+        content = file.read_bytes()
+        whole = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == listed.blob_id
+    if not whole:
+        file.resolve().unlink()
+        file.unlink(missing_ok=True)
+        raise InputError(
+            f"{listed.rfilename} has other bytes than the hub lists; it was removed from the cache: run the same "
+            "command again, and if that changes nothing, the hub (or the mirror in HF_ENDPOINT) is at fault"
+        )

@@ -1,0 +1,85 @@
+"""A path of this machine: a file, a folder (the files in it) or a glob.
+
+DVC sees changes of what lies in `WATCHED`. It hashes a file that a link points to, but never enters a link to a folder.
+"""
+
+import os
+from glob import glob
+from pathlib import Path
+
+from softprompt.runtime.errors import InputError
+from softprompt.sources.request import Files, Select, fixed_part
+
+WATCHED = (Path("data/local"), Path("models/local"))
+
+
+def find(path: str, select: Select) -> Files:
+    """The files that `path` names and `select` keeps, sorted.
+
+    Raises:
+        InputError: if there are none, an experiment's own workspace lacks some of them, or DVC can't see their changes
+            through a link.
+    """
+    _check_workspace(path)
+    place = Path(path).expanduser()
+    base, found = _files(place)
+    if not found and not place.is_dir():
+        raise InputError("no such file or folder (relative paths start at the repository's root)")
+    chosen = select(found)
+    for file in chosen:
+        _check_links(file)
+    return Files(chosen, base)
+
+
+def is_watched(file: Path) -> bool:
+    """Whether `file` lies in a folder whose changes DVC sees."""
+    return any(_is_one_of_the_watched(folder) for folder in _parents(file))
+
+
+def _files(place: Path) -> tuple[Path, list[Path]]:
+    """The folder that relative paths start at, and the files."""
+    if place.is_dir():
+        return place, sorted(file for file in place.iterdir() if file.is_file())
+    if place.exists():
+        return place.parent, [place]
+    return Path(fixed_part(place.as_posix())), sorted(
+        Path(name) for name in glob(str(place), recursive=True) if Path(name).is_file()
+    )
+
+
+def _check_workspace(path: str) -> None:
+    """An experiment aside (--temp, --queue) has a workspace of its own, with what git and DVC track."""
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    if Path(path).expanduser().is_absolute() or not root.is_dir() or root.samefile(Path()):
+        return
+    there = {file.relative_to(root) for file in _files(root / path)[1]}
+    if lacking := sorted(there - set(_files(Path(path))[1])):
+        names = ", ".join(map(str, lacking))
+        raise InputError(
+            f"{names} is in {root}, but not in this experiment's own workspace, which has what git or DVC tracks: "
+            f"git add or dvc add it there first"
+        )
+
+
+def _check_links(file: Path) -> None:
+    link = None
+    for folder in _parents(file):
+        if _is_one_of_the_watched(folder):
+            break
+        if folder.is_symlink():
+            link = folder
+    else:
+        return
+    if link is not None:
+        raise InputError(
+            f"{os.path.relpath(link)} is a link to a folder, into which DVC does not look: a change behind it would go "
+            "unseen. Put the files themselves there, or name the folder that the link points to"
+        )
+
+
+def _parents(file: Path) -> tuple[Path, ...]:
+    return tuple(Path(os.path.abspath(file)).parents)  # not resolve(), which would look through the links
+
+
+def _is_one_of_the_watched(folder: Path) -> bool:
+    return any(watched.exists() and folder.exists() and folder.samefile(watched) for watched in WATCHED)

@@ -1,0 +1,125 @@
+"""What the hubs have in common: which files of a repository are needed, room for them, and moved branches."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import write_json
+from softprompt.runtime.paths import BASE_MODEL
+from softprompt.sources.checkpoint import FILES, check_configuration_files
+from softprompt.sources.request import Request
+
+# What `datasets` reads by itself, compressed or not, and the header that says which file is which split.
+TABLES = ("*.json", "*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow")
+DATA_FILES = (*TABLES, *(f"{table}.{packed}" for table in TABLES for packed in ("gz", "bz2", "xz", "zst")))
+TEXTS = ("*.txt",)
+HEADER = "README.md"
+REFERENCE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:#(?P<member>.+))?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISIONS = ".revisions.json"  # what branches were at the last fetch; undeclared: DVC deletes outputs before a stage
+
+
+def parse(request: Request) -> tuple[str, str | None]:
+    """(owner/name, member) of a reference.
+
+    Raises:
+        InputError: if it is malformed.
+    """
+    match = REFERENCE.fullmatch(request.reference)
+    if match is None:
+        raise InputError(
+            f"expected {request.scheme}://OWNER/NAME, or {request.scheme}://OWNER/NAME#MEMBER for single files (a glob)"
+        )
+    return match["name"], match["member"]
+
+
+def patterns(request: Request, member: str | None) -> dict[str, Any]:
+    """Globs of the files that are needed and of those that are not, as the hubs' clients take them."""
+    if member is not None:
+        return {"allow_patterns": [member]}
+    if request.kind == "dataset":
+        return {"allow_patterns": [*DATA_FILES, *(TEXTS if request.section == "general" else ()), HEADER]}
+    return {"allow_patterns": list(FILES), "ignore_patterns": ["*/*"]}  # folders hold the weights in other forms
+
+
+def needed(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
+    """Those of a repository's files that are needed, sorted.
+
+    Raises:
+        InputError: if they make no model, or no data set.
+    """
+    names = sorted(names)
+    if request.kind == "model" and member is None:
+        return [str(path) for path in request.select([Path(name) for name in names if "/" not in name])]
+    wanted = patterns(request, member)["allow_patterns"]
+    chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]
+    if not set(chosen) - {HEADER}:
+        shown = ", ".join(name for name in names if not name.startswith(".")) or "nothing"
+        shown = shown if len(shown) <= 300 else f"{shown[:300]} …"
+        scripts = " (a data-set script is never run)" if any(name.endswith(".py") for name in names) else ""
+        raise InputError(
+            f"no {f'file {member}' if member else f'data file{scripts}'} in the repository; it holds {shown}"
+        )
+    if request.kind == "model":
+        request.select([Path(name) for name in chosen])
+    return chosen
+
+
+def check_configuration(request: Request, folder: Path, chosen: list[str]) -> None:
+    """Refuse a model by its small files, before its weights are there.
+
+    Raises:
+        InputError: if it is no causal language model, wants code of its own, or lacks one of its shards.
+    """
+    if request.kind == "model" and (folder / "config.json").exists():
+        request.select([folder / name for name in chosen])
+        check_configuration_files(folder)
+
+
+def check_space(cache: Path, sizes: Mapping[str, int], request: Request) -> None:
+    """Refuse a download that would not fit: into the hub's cache and, of a model, into models/base/ as well.
+
+    Raises:
+        InputError: with what is needed and what is free.
+    """
+    download = sum(sizes.values())
+    places = [(cache, download)]
+    if request.kind == "model":
+        places.append((BASE_MODEL, download))
+    wanted: dict[int, int] = {}
+    disks: dict[int, Path] = {}
+    for place, size in places:
+        existing = next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+        device = existing.stat().st_dev
+        disks.setdefault(device, existing)
+        wanted[device] = wanted.get(device, 0) + size
+    for device, size in wanted.items():
+        free = shutil.disk_usage(disks[device]).free
+        if size > free:
+            raise InputError(
+                f"not enough disk: {size / 1e9:.2f} GB are needed in {disks[device]}, {free / 1e9:.2f} GB are "
+                f"free; free some, or name another place for the cache ({request.scheme}: "
+                f"{'HF_HOME' if request.scheme == 'hf' else 'MODELSCOPE_CACHE'})"
+            )
+
+
+def tell_if_moved(request: Request, resolved: str) -> None:
+    """Print that a branch or tag is no more what it was at the last fetch, and remember what it is now."""
+    if COMMIT.fullmatch(request.revision or ""):
+        return
+    path = Path(os.environ.get("DVC_ROOT", ".")) / REVISIONS
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    branch = f"{request.source}@{request.revision or 'default branch'}"
+    if known.get(branch, resolved) != resolved:
+        print(
+            f"{request.section}.source: {branch} has moved since the last fetch, from {known[branch]} to {resolved}; "
+            f"to stay at one, set {request.section}.revision to it",
+            flush=True,
+        )
+    write_json(path, {**known, branch: resolved})

@@ -1,0 +1,77 @@
+"""What a scheme is asked for, and what it answers."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from softprompt.runtime.errors import InputError
+
+Select = Callable[[list[Path]], list[Path]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A source that is to be fetched.
+
+    Attributes:
+        section: "model", "data" or "general", as in params.yaml.
+        scheme: what stands before "://".
+        reference: what stands behind it.
+        revision: commit, tag or branch; None for the default branch.
+        select: keeps the files that are needed, or raises InputError.
+        folder: an empty folder for downloads, gone afterwards.
+    """
+
+    section: str
+    scheme: str
+    reference: str
+    revision: str | None
+    select: Select
+    folder: Path
+
+    @property
+    def kind(self) -> str:
+        """What hubs call such a repository."""
+        return "model" if self.section == "model" else "dataset"
+
+    @property
+    def source(self) -> str:
+        """As in params.yaml."""
+        return f"{self.scheme}://{self.reference}"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files that were found.
+
+    Attributes:
+        files: where they lie.
+        base: the folder that their relative paths start at: two files may have one name.
+        snapshot: the folder of the hub's repository that holds them, if it is one.
+        resolved: what a hub made of the revision, for source.json.
+    """
+
+    files: list[Path]
+    base: Path
+    snapshot: Path | None = None
+    resolved: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def fixed_part(pattern: str) -> PurePosixPath:
+    """The folders of a path or glob that have no wildcard; of a path without any, the folder of the file."""
+    parts = PurePosixPath(pattern).parts
+    wild = (number for number, part in enumerate(parts) if any(character in part for character in "*?["))
+    return PurePosixPath(*parts[: next(wild, len(parts) - 1)])
+
+
+def relative_target(name: str, base: PurePosixPath) -> PurePosixPath:
+    """Where the file `name` of a source goes, below the folder that it is fetched to.
+
+    Raises:
+        InputError: if that is elsewhere.
+    """
+    path = PurePosixPath(name)
+    target = path.relative_to(base) if path.is_relative_to(base) else path
+    if target.is_absolute() or ".." in target.parts:
+        raise InputError(f"{name} is no path of a file within the source")
+    return target

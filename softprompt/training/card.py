@@ -1,0 +1,44 @@
+"""The adapter's model card: PEFT writes a blank form, which would be hashed and shipped too."""
+
+import json
+from pathlib import Path
+
+from softprompt.config.train import Train
+from softprompt.training.methods import learning_rate
+
+
+def model_card(base: Path, train: Train, validation_loss: float, step: int) -> str:
+    """README.md of the adapter, in the hub's format: what it is, how it was made, how to load it.
+
+    It says nothing that the train stage doesn't read: a card must not go stale when another stage's params change.
+    """
+    source = json.loads((base / "source.json").read_text(encoding="utf-8"))["source"]
+    method = train.method.replace("_", " ")
+    return f"""---
+base_model: {base.as_posix()}
+library_name: peft
+pipeline_tag: text-generation
+tags:
+- {method.replace(" ", "-")}
+- soft-prompt
+---
+
+# Soft prompt for {source}
+
+{train.num_virtual_tokens} virtual tokens in front of the frozen model, in PEFT's format: {method},
+{train.initialisation} initialisation, {train.optimizer} with a peak learning rate of {learning_rate(train):g},
+{train.schedule} schedule, {train.batch_size * train.accumulation_steps} rows a step. This is the prompt of step {step},
+where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
+
+From the root of the repository that made it:
+
+```python
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("models/adapter")
+tokenizer = AutoTokenizer.from_pretrained("{base.as_posix()}")
+```
+
+Questions have to be put as in training: see `tokenize.template` in params.yaml.
+"""

@@ -1,0 +1,77 @@
+"""A new soft prompt on a frozen model."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import initialize_kv_prefix_from_text
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from softprompt.config.train import Train
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.training.methods import METHODS
+
+
+def new_soft_prompt(
+    base_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: Path, train: Train, seed: int
+) -> SharedPrefixModel:
+    """`base_model`, frozen, behind a freshly initialised prompt in float32.
+
+    PEFT owns the modules and the initialisation from text; what is random is drawn with numpy, whose streams are the
+    same on every CPU (torch's `randn` differs between instruction sets).
+    """
+    config = METHODS[train.method].config(train, base, base_model.config)
+    if train.initialisation == "text":
+        _say_how_text_fits(tokenizer, train)
+    # PEFT draws too, in vain but for `text`; fork_rng keeps that out of the global generator.
+    with torch.random.fork_rng():
+        model = SharedPrefixModel(base_model, config)
+    encoder = model.get_submodule("prompt_encoder.default")
+    generator = np.random.default_rng(seed)
+    if train.initialisation == "random":
+        _draw(encoder, generator)
+    elif train.initialisation == "vocabulary":
+        # Real tokens only: embedding tables are often padded, and special tokens mean something else.
+        ids = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        wanted = train.num_virtual_tokens
+        chosen = torch.from_numpy(generator.choice(ids, wanted, replace=len(ids) < wanted)).to(base_model.device)
+        embeddings = base_model.get_input_embeddings().get_parameter("weight")[chosen].detach().float()
+        _set(encoder.get_parameter("embedding.weight"), embeddings)
+    elif train.initialisation == "text" and train.method == "prefix_tuning":
+        # PEFT cuts, but does not repeat; one more, since tokens may merge where the texts meet.
+        repeats = train.num_virtual_tokens // len(tokenizer(train.init_text)["input_ids"]) + 2
+        text = " ".join([train.init_text or ""] * repeats)
+        initialize_kv_prefix_from_text(model, tokenizer, text=text, use_chat_template=False)
+    return model
+
+
+def _draw(encoder: nn.Module, generator: np.random.Generator) -> None:
+    """The distributions that torch's modules have: standard normal embeddings, uniform layers of 1/sqrt(inputs)."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Embedding):
+            drawn = generator.standard_normal(tuple(module.weight.shape), dtype=np.float32)
+            _set(module.weight, torch.from_numpy(drawn))
+        elif isinstance(module, nn.Linear | nn.LSTM):
+            bound = (module.hidden_size if isinstance(module, nn.LSTM) else module.in_features) ** -0.5
+            for parameter in module.parameters():
+                drawn = generator.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
+                _set(parameter, torch.from_numpy(drawn))
+
+
+@torch.no_grad()
+def _set(parameter: torch.Tensor, values: torch.Tensor) -> None:
+    parameter.copy_(values)
+
+
+def _say_how_text_fits(tokenizer: PreTrainedTokenizerBase, train: Train) -> None:
+    """The text is cut or repeated, and PEFT does so silently."""
+    length, wanted = len(tokenizer(train.init_text)["input_ids"]), train.num_virtual_tokens
+    if length > wanted:
+        print(
+            f"warning: train.init_text has {length} tokens, train.num_virtual_tokens is {wanted}: the text is cut",
+            file=sys.stderr,
+        )
+    elif length < wanted:
+        print(f"train: init_text has {length} tokens; it is repeated to fill {wanted} virtual tokens")

@@ -1,0 +1,75 @@
+"""Tuning methods: how each builds PEFT's configuration, and its default learning rates. One line in `METHODS` each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+from transformers import PretrainedConfig
+
+from softprompt.config.train import Train
+
+
+@dataclass(frozen=True)
+class Method:
+    """A tuning method.
+
+    Attributes:
+        config: from the `train` section, the base model's folder and its configuration to PEFT's configuration.
+        learning_rates: default peak learning rate by optimizer.
+    """
+
+    config: Callable[[Train, Path, PretrainedConfig], PeftConfig]
+    learning_rates: dict[str, float]
+
+
+def prompt_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
+    """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): the virtual tokens' embeddings are trained."""
+    names = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB", "text": "TEXT"}
+    from_text = train.initialisation == "text"
+    return PromptTuningConfig(
+        prompt_tuning_init=names[train.initialisation],
+        prompt_tuning_init_text=train.init_text if from_text else None,
+        tokenizer_name_or_path=base.as_posix() if from_text else None,
+        **_common(train, base),
+    )
+
+
+def p_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
+    """P-tuning (Liu et al. 2021, arXiv:2103.10385): the embeddings come out of a small trained encoder."""
+    return PromptEncoderConfig(
+        encoder_reparameterization_type=train.encoder.upper(),
+        encoder_hidden_size=model.get_text_config().hidden_size,
+        **_common(train, base),
+    )
+
+
+def prefix_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
+    """Prefix tuning (Li and Liang 2021, arXiv:2101.00190): keys and values of every layer are trained, directly."""
+    return PrefixTuningConfig(init_weights="zero" if train.initialisation == "zero" else None, **_common(train, base))
+
+
+def _common(train: Train, base: Path) -> dict[str, Any]:
+    return {
+        "task_type": "CAUSAL_LM",
+        "num_virtual_tokens": train.num_virtual_tokens,
+        "base_model_name_or_path": base.as_posix(),
+    }
+
+
+METHODS = {
+    # 0.3 with Adafactor: Lester et al., section 3. AdamW: PEFT's examples have 1e-3 (its comparison of methods) to 3e-2
+    # (its notebook); of 1e-2, 2e-2 and 3e-2 the first had the lowest validation loss (see benchmarks/quality.py).
+    "prompt_tuning": Method(prompt_tuning, {"adamw": 1e-2, "adafactor": 0.3}),
+    # PEFT's comparison has 1e-4 in 5,000 steps. An encoder's layers take no more than what layers usually take; 1e-3
+    # and 3e-3 were compared.
+    "p_tuning": Method(p_tuning, {"adamw": 1e-3, "adafactor": 1e-3}),
+    # PEFT's comparison has 5e-3 with keys and values of a text, in 5,000 steps; a short run wants more.
+    "prefix_tuning": Method(prefix_tuning, {"adamw": 1e-2, "adafactor": 1e-2}),
+}
+
+
+def learning_rate(train: Train) -> float:
+    """`train.learning_rate`, or the method's default for the optimizer."""
+    return train.learning_rate or METHODS[train.method].learning_rates[train.optimizer]

@@ -1,5 +1,0 @@
-"""Soft-prompt tuning: the frozen base model, the methods, the training loop and its checkpoints."""
-
-from stages.engine.model import SharedPrefixModel
-
-__all__ = ["SharedPrefixModel"]

@@ -1,0 +1,73 @@
+"""Blocks of general text, and what the virtual tokens lie near to."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PrefixTuningConfig, PromptTuningConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from softprompt.config.general import General
+from softprompt.data.tokens import IGNORED
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.evaluation.regression import text_blocks
+from softprompt.evaluation.virtual_tokens import describe_virtual_tokens
+from softprompt.runtime.errors import InputError
+
+TEXTS = ["The sea was calm. " * 30, "short", "A bell rang in the fog. " * 20]
+
+
+@pytest.fixture
+def tokenizer(toy_model: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(toy_model)
+
+
+def general(blocks: int, block_tokens: int = 16) -> General:
+    return General(source="x", revision=None, sha256=None, column="text", blocks=blocks, block_tokens=block_tokens)
+
+
+def test_blocks_are_pieces_of_the_texts_with_a_label_on_all_but_the_first(tokenizer: PreTrainedTokenizerBase) -> None:
+    ids = tokenizer(TEXTS, add_special_tokens=False)["input_ids"]
+    every = sum(len(text) // 16 for text in ids)
+    blocks = text_blocks(TEXTS, tokenizer, general(every))
+    assert len(blocks) == every
+    for of_text, rows in blocks.groupby("question_id"):
+        assert [token for block in rows["input_ids"] for token in block] == ids[int(of_text)][: 16 * len(rows)]
+    for row in blocks.to_dict("records"):
+        assert row["labels"] == [IGNORED, *row["input_ids"][1:]]
+
+
+def test_fewer_blocks_are_some_of_them(tokenizer: PreTrainedTokenizerBase) -> None:
+    more, fewer = text_blocks(TEXTS, tokenizer, general(8)), text_blocks(TEXTS, tokenizer, general(5))
+    assert len(fewer) == 5
+    assert {str(ids) for ids in fewer["input_ids"]} <= {str(ids) for ids in more["input_ids"]}
+
+
+def test_too_many_blocks(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(InputError, match=r"general.blocks: 1000 is more than the \d+ blocks of 16 tokens"):
+        text_blocks(TEXTS, tokenizer, general(1000))
+
+
+def test_virtual_tokens_that_are_embeddings_are_nearest_to_themselves(
+    toy_model: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = SharedPrefixModel(
+        AutoModelForCausalLM.from_pretrained(toy_model), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    )
+    table = model.frozen.get_input_embeddings().weight
+    with torch.no_grad():
+        model.get_submodule("prompt_encoder.default").embedding.weight.copy_(2 * table[[5, 77, 300]])
+    described = describe_virtual_tokens(model, tokenizer)
+    for token, row in zip((5, 77, 300), described["tokens"], strict=True):
+        assert row["nearest"][0] == {"token": tokenizer.decode([token]), "cosine": pytest.approx(1, abs=1e-5)}
+        assert row["norm"] == pytest.approx(2 * table[token].norm().item(), rel=1e-5)
+        cosines = [near["cosine"] for near in row["nearest"]]
+        assert cosines == sorted(cosines, reverse=True)
+    norms = table[: len(tokenizer)].norm(dim=1)
+    assert described["norm_of_vocabulary"]["p50"] == pytest.approx(norms.median().item(), rel=1e-2)
+
+
+def test_keys_and_values_have_no_place_among_embeddings(toy_model: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    model = SharedPrefixModel(AutoModelForCausalLM.from_pretrained(toy_model), config)
+    assert describe_virtual_tokens(model, tokenizer) == {"tokens": []}
