@@ -1,6 +1,6 @@
 """What is measured: a function for each name that `python -m benchmarks.speed NAME` takes, giving lines of the table.
 
-How many rows one measurement has is chosen so that the rival takes 20 to 40 seconds on two cores.
+How many rows one measurement has is chosen so that the baseline takes 20 to 40 seconds on two cores.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from softprompt.config import load_params
 from softprompt.runtime.paths import BASE_MODEL
 
 BASE = BASE_MODEL.as_posix()
-SIDES = ("peft", "peft, like length", "ours")
+SIDES = ("peft", "peft, length-grouped", "ours")
 # FLOP/s of dense bf16 products, by NVIDIA's data sheets; the first name that the device's has in it counts.
 PEAKS = {"H100 PCIe": 756e12, "H100": H100_FLOPS, "H200": H100_FLOPS, "A100": 312e12}
 
@@ -41,23 +41,23 @@ def alpaca100(runner: Runner) -> list[Line]:
 
 
 def qwen(runner: Runner) -> list[Line]:
-    """A large vocabulary. All rows have 256 tokens, so that batches of like length are what the rival has anyway."""
+    """A large vocabulary. All rows have 256 tokens, so that length-grouped batches are what the baseline has anyway."""
     peft, _, ours = _training(
         runner, _alpaca_rows(runner), batch_size=8, steps=1, model=_qwen(runner), length=rows.MAX_LENGTH
     )
-    rival, engine = runner.medians(peft, ours)
+    baseline, engine = runner.medians(peft, ours)
     work = "train, Qwen2.5-0.5B's architecture, 256 tokens, 20 virtual tokens, 8 rows"
-    note = "all rows have 256 tokens, so batches of like length are no other batches"
+    note = "all rows have 256 tokens, so length-grouped batches are no other batches"
     memory = Line(
         f"{work}: peak memory",
         "MiB above the weights",
-        rival["mib_above_weights"],
+        baseline["mib_above_weights"],
         None,
         engine["mib_above_weights"],
         "at most 0.5x",
-        engine["mib_above_weights"] <= rival["mib_above_weights"] / 2,
+        engine["mib_above_weights"] <= baseline["mib_above_weights"] / 2,
     )
-    return [speed_line(work, [rival["rows_per_second"], None, engine["rows_per_second"]], 1.8, note), memory]
+    return [speed_line(work, [baseline["rows_per_second"], None, engine["rows_per_second"]], 1.8, note), memory]
 
 
 def limit(runner: Runner) -> list[Line]:
@@ -81,9 +81,9 @@ def limit(runner: Runner) -> list[Line]:
             f"with oneDNN, {products['fastest_gflops']:.0f} with the faster one at each shape, which is the limit "
             f"({products['cached_gflops']:.0f} if the processor's cache held every weight)"
         )
-        rival, like_length, ours = shares
+        baseline, length_grouped, ours = shares
         name = f"distance to the limit, {work}"
-        lines.append(Line(name, "% of it", rival, like_length, ours, "at least 70%", ours >= 70, note))
+        lines.append(Line(name, "% of it", baseline, length_grouped, ours, "at least 70%", ours >= 70, note))
     return lines
 
 
@@ -128,11 +128,11 @@ def tokenize(runner: Runner) -> list[Line]:
     sides = ("map", "map, workers", "ours")
     measured = runner.medians(*({"kind": "tokenize", "side": side, **shared} for side in sides))
     work = f"tokenize {measured[0]['row_count']:,} Alpaca rows"
-    rival, with_workers, ours = (figures["seconds"] for figures in measured)
+    baseline, with_workers, ours = (figures["seconds"] for figures in measured)
     note = f"whole processes; in the second column `map` has {shared['workers']} processes, as the stage has"
     return [
         _speed(work, measured, 5.0, note),
-        Line(f"{work}: time", "s", rival, with_workers, ours, "under 20 s", ours < 20),
+        Line(f"{work}: time", "s", baseline, with_workers, ours, "under 20 s", ours < 20),
     ]
 
 
@@ -150,7 +150,7 @@ def accumulation(runner: Runner) -> list[Line]:
     lines = []
     for work, measurements in works.items():
         each, shared = (figures["rows_per_second"] for figures in runner.medians(*measurements))
-        note = "the rival is this engine with a prefix in each micro-batch"
+        note = "the baseline is this engine with a prefix in each micro-batch"
         lines.append(speed_line(f"one prefix a step: {work}", [each, None, shared], None, note))
     return lines
 
@@ -171,7 +171,7 @@ def gpu(runner: Runner) -> list[Line]:
             length=length, device=device, dtype="bfloat16",
         )
     )  # fmt: skip
-    rival, ours, compiled = measured
+    baseline, ours, compiled = measured
     tokens = [figures["rows_per_second"] * length for figures in measured]
     work = f"train, Qwen2.5-0.5B's architecture, bfloat16, {batch_size} rows x {length} tokens, {name}"
     note = (
@@ -180,12 +180,12 @@ def gpu(runner: Runner) -> list[Line]:
     )
     lines = [Line(work, "tokens/s", tokens[0], None, tokens[1], note=note)]
     if peak := next((flops for part, flops in PEAKS.items() if part in name), None):
-        mfu = [100 * ours["useful_gflop"] * 1e9 / figures["seconds"] / peak for figures in (rival, ours)]
+        mfu = [100 * ours["useful_gflop"] * 1e9 / figures["seconds"] / peak for figures in (baseline, ours)]
         note = (
             f"useful work of a step (no padding, nothing twice), the same on both sides, by {peak / 1e12:.0f} TFLOP/s"
         )
         lines.append(Line(f"{work}: MFU", "%", mfu[0], None, mfu[1], note=note))
-    memory = [figures["mib_above_weights"] for figures in (rival, ours)]
+    memory = [figures["mib_above_weights"] for figures in (baseline, ours)]
     return [*lines, Line(f"{work}: peak memory", "MiB above the weights", memory[0], None, memory[1])]
 
 

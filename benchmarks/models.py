@@ -12,9 +12,9 @@ from softprompt.config import Params, load_params
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.training.base import load_base_model
 
-# The rival; the rival with batches of like length; ours; ours with a prefix in each micro-batch; ours with compiled
-# layers.
-Side = Literal["peft", "peft, like length", "ours", "ours, prefix each", "ours, compiled"]
+# The baseline; the baseline with length-grouped batches; ours; ours with a prefix in each micro-batch; ours with
+# compiled layers.
+Side = Literal["peft", "peft, length-grouped", "ours", "ours, prefix each", "ours, compiled"]
 
 
 def benchmark_params(device: str = "cpu", dtype: str = "float32") -> Params:

@@ -12,8 +12,8 @@ class Line:
     Attributes:
         work: what was done.
         unit: of the three figures.
-        rival: the usual way; None where there is no such figure.
-        rival_like_length: the usual way with the advantage that is not the engine's: our like-length batches.
+        baseline: the usual way; None where there is no such figure.
+        baseline_length_grouped: the usual way with the advantage that is not the engine's: our length-grouped batches.
         ours: this pipeline.
         target: in words; "" where there is none.
         reached: None where there is no target.
@@ -22,8 +22,8 @@ class Line:
 
     work: str
     unit: str
-    rival: float | None
-    rival_like_length: float | None
+    baseline: float | None
+    baseline_length_grouped: float | None
     ours: float
     target: str = ""
     reached: bool | None = None
@@ -31,23 +31,23 @@ class Line:
 
     @property
     def ratio(self) -> float | None:
-        """Ours by the rival's."""
-        return self.ours / self.rival if self.rival else None
+        """Ours by the baseline's."""
+        return self.ours / self.baseline if self.baseline else None
 
     @property
-    def ratio_like_length(self) -> float | None:
-        """Ours by that of the rival with like-length batches."""
-        return self.ours / self.rival_like_length if self.rival_like_length else None
+    def ratio_to_length_grouped(self) -> float | None:
+        """Ours by that of the baseline with length-grouped batches."""
+        return self.ours / self.baseline_length_grouped if self.baseline_length_grouped else None
 
     def as_json(self) -> dict[str, Any]:
         """All figures, with the ratios."""
-        return {**asdict(self), "ratio": self.ratio, "ratio_like_length": self.ratio_like_length}
+        return {**asdict(self), "ratio": self.ratio, "ratio_to_length_grouped": self.ratio_to_length_grouped}
 
 
 def speed_line(work: str, speeds: Sequence[float | None], target: float | None, note: str = "") -> Line:
-    """A line of rows per second, in the order of `Line`, whose target is a ratio to the rival, at least."""
-    rival, like_length, ours = speeds
-    line = Line(work, "rows/s", rival, like_length, ours or 0, note=note)
+    """A line of rows per second, in the order of `Line`, whose target is a ratio to the baseline, at least."""
+    baseline, length_grouped, ours = speeds
+    line = Line(work, "rows/s", baseline, length_grouped, ours or 0, note=note)
     if target is None or line.ratio is None:
         return line
     return replace(line, target=f"at least {target}x", reached=line.ratio >= target)
@@ -55,7 +55,17 @@ def speed_line(work: str, speeds: Sequence[float | None], target: float | None, 
 
 def markdown(lines: list[Line]) -> str:
     """The table, and under it the notes."""
-    header = ["work", "unit", "rival", "rival, like-length", "ours", "ratio", "to like-length", "target", "reached"]
+    header = [
+        "work",
+        "unit",
+        "baseline",
+        "baseline, length-grouped",
+        "ours",
+        "ratio",
+        "to length-grouped",
+        "target",
+        "reached",
+    ]
     cells = [header, *([_cells(line) for line in lines])]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     rows = [
@@ -67,8 +77,8 @@ def markdown(lines: list[Line]) -> str:
 
 
 def _cells(line: Line) -> list[str]:
-    figures = [_number(value) for value in (line.rival, line.rival_like_length, line.ours)]
-    ratios = [f"{value:.2f}x" if value else "-" for value in (line.ratio, line.ratio_like_length)]
+    figures = [_number(value) for value in (line.baseline, line.baseline_length_grouped, line.ours)]
+    ratios = [f"{value:.2f}x" if value else "-" for value in (line.ratio, line.ratio_to_length_grouped)]
     reached = "" if line.reached is None else "yes" if line.reached else "NO"
     return [line.work, line.unit, *figures, *ratios, line.target, reached]
 

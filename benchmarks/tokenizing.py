@@ -14,7 +14,7 @@ def tokenize(*, side: str, project: str, max_length: int, workers: int) -> dict[
     """Seconds to tokenize all splits of a prepared project.
 
     Args:
-        side: "ours" runs the stage; "map" and "map, workers" the rival, in one process or in `workers`.
+        side: "ours" runs the stage; "map" and "map, workers" the baseline, in one process or in `workers`.
         project: its folder.
         max_length: tokens of a row.
         workers: as the project's params have it.

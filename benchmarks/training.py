@@ -26,7 +26,7 @@ from benchmarks.rows import pick
 from benchmarks.work import useful_work
 from softprompt.engine.batches import collate, row_lengths
 from softprompt.runtime.paths import BASE_MODEL
-from softprompt.training.order import LikeLengthSampler
+from softprompt.training.order import LengthGroupedSampler
 from softprompt.training.training import PromptTrainer
 
 
@@ -79,7 +79,7 @@ def train(
         "mib_above_weights": (memory.peak(device) - weights) / 2**20,
     }
     if side == "ours":
-        order = list(LikeLengthSampler(row_lengths(chosen), batch_size * accumulation, seed))
+        order = list(LengthGroupedSampler(row_lengths(chosen), batch_size * accumulation, seed))
         batches = [chosen[order[start : start + batch_size]] for start in range(0, count, batch_size)]
         figures |= useful_work(tuned, batches)
     return figures
@@ -121,7 +121,7 @@ class LikeLengthTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LikeLengthSampler(row_lengths(self.train_dataset), step, self.args.seed)
+        return LengthGroupedSampler(row_lengths(self.train_dataset), step, self.args.seed)
 
 
 class PrefixInEachMicroBatch(PromptTrainer):

@@ -11,7 +11,7 @@ from softprompt.report.render import STYLE, environment
 from softprompt.report.texts import difference, number
 
 HERE = Path(__file__).parent
-SPLITS, COLORS, SHAPES = ["validation", "test"], ["var(--bare)", "var(--tuned)"], ["circle", "diamond"]
+SPLITS, COLORS, SHAPES = ["validation", "test"], ["var(--base)", "var(--tuned)"], ["circle", "diamond"]
 WIDTH, HEIGHT = 560, 300
 
 

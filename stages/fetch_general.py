@@ -1,4 +1,4 @@
-"""Fetch general text to data/general/: `python -m stages.fetch_general`, or `dvc repro fetch_general`."""
+"""Fetch out-of-domain text to data/general/: `python -m stages.fetch_general`, or `dvc repro fetch_general`."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

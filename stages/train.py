@@ -8,7 +8,9 @@ from softprompt.runtime.outputs import output_folder, removed_on_failure, verifi
 from softprompt.runtime.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 
-KNOB = "half of train.batch_size with twice train.accumulation_steps (the same training), a smaller tokenize.max_length"
+REMEDY = (
+    "half of train.batch_size with twice train.accumulation_steps (the same training), a smaller tokenize.max_length"
+)
 
 
 def main(params: Params) -> None:
@@ -20,7 +22,7 @@ def main(params: Params) -> None:
 
     from softprompt.engine.batches import row_lengths
     from softprompt.provenance.origin import origin_of_a_run, write_origin
-    from softprompt.training.base import check_context, knob_of_memory, load_base_model
+    from softprompt.training.base import check_context, load_base_model, naming_parameter
     from softprompt.training.card import model_card
     from softprompt.training.initialise import new_soft_prompt
     from softprompt.training.resume import checkpoint_folder, key_of_the_run
@@ -38,7 +40,7 @@ def main(params: Params) -> None:
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
     origin = origin_of_a_run()
     if not distributed.is_first():  # it trains along; the first one writes
-        with knob_of_memory(KNOB):
+        with naming_parameter(REMEDY):
             make_trainer(model, rows, params, distributed.share(None), None).train_or_resume()
         return
     with (
@@ -48,7 +50,7 @@ def main(params: Params) -> None:
         Live(str(curves), save_dvc_exp=False, dvcyaml=None) as live,
     ):
         trainer = make_trainer(model, rows, params, distributed.share(checkpoints), live)
-        with knob_of_memory(KNOB):
+        with naming_parameter(REMEDY):
             step, loss = trainer.train_or_resume()
         padding = trainer.padding_share()
         # The best prompt's, in place of the last step's; no more, since DVC's table of metrics has to fit a terminal.

@@ -22,7 +22,7 @@ def test_the_embedded_default(tmp_path: Path) -> None:
     metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
     assert metrics["rows"] == next(part["rows"] for part in prepared["splits"] if part["split"] == "test")
     # A model that knows English: a random one of this vocabulary is at ln 49152 = 10.8.
-    assert 1.5 < metrics["bare"]["loss"] < 4
+    assert 1.5 < metrics["base"]["loss"] < 4
     with safe_open(clone / "models/adapter/adapter_model.safetensors", "pt") as prompt:
         assert {name: prompt.get_slice(name).get_shape() for name in prompt.keys()} == {  # noqa: SIM118 (no mapping)
             "prompt_embeddings": [20, 576]

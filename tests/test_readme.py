@@ -57,16 +57,16 @@ def test_the_defaults_beat_the_usual_recipes_with_every_seed() -> None:
     recipes = json.loads((ROOT / "results/quality.json").read_text(encoding="utf-8"))["recipes"]
     ours = recipes["prompt_tuning"]
     assert len(ours) >= 3
-    for rival in ("usual", "peft_example", "peft_comparison"):
+    for variant in ("usual", "peft_example", "peft_comparison"):
         for seed, losses in ours.items():
-            assert losses["test"] < recipes[rival][seed]["test"], (rival, seed)
+            assert losses["test"] < recipes[variant][seed]["test"], (variant, seed)
 
 
 def test_the_default_result_is_real() -> None:
-    """The prompt gains at least 0.4 nats per token on the bare model, and the interval is far from zero."""
+    """The prompt gains at least 0.4 nats per token on the base model, and the interval is far from zero."""
     metrics = json.loads((ROOT / "results/metrics.json").read_text(encoding="utf-8"))
-    assert metrics["tuned_minus_bare"]["mean"] <= -0.4
-    assert metrics["tuned_minus_bare"]["high"] < -0.15
+    assert metrics["tuned_minus_base"]["mean"] <= -0.4
+    assert metrics["tuned_minus_base"]["high"] < -0.15
 
 
 def test_dvc_lock_is_that_of_the_code_and_params() -> None:

@@ -167,7 +167,7 @@ def test_the_adapter_in_plain_peft_has_the_loss_that_metrics_say(
     metrics = json.loads(Path("results/metrics.json").read_text(encoding="utf-8"))
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("models/base"), "models/adapter")
     test = Dataset.from_file("data/tokenized/test.arrow").with_format("torch", ["input_ids", "labels"])
-    total = {"tuned": 0.0, "bare": 0.0}
+    total = {"tuned": 0.0, "base": 0.0}
     for row in test:
         batch = {"input_ids": row["input_ids"][None], "labels": row["labels"][None]}
         count = int((row["labels"] >= 0).sum())
@@ -175,9 +175,9 @@ def test_the_adapter_in_plain_peft_has_the_loss_that_metrics_say(
         with torch.no_grad():
             total["tuned"] += model(**batch).loss.item() * count
             with model.disable_adapter():
-                total["bare"] += model(**batch).loss.item() * count
-    for rival, loss in total.items():
-        assert loss / metrics["tokens"] == pytest.approx(metrics[rival]["loss"], rel=1e-5)
+                total["base"] += model(**batch).loss.item() * count
+    for variant, loss in total.items():
+        assert loss / metrics["tokens"] == pytest.approx(metrics[variant]["loss"], rel=1e-5)
     loaded = AutoPeftModelForCausalLM.from_pretrained("models/adapter")
     assert loaded.peft_config["default"].base_model_name_or_path == "models/base"
 
@@ -185,10 +185,10 @@ def test_the_adapter_in_plain_peft_has_the_loss_that_metrics_say(
 def test_metrics_agree_with_the_losses_of_each_row(finished: Path) -> None:
     metrics = json.loads((finished / "results/metrics.json").read_text(encoding="utf-8"))
     rows = pd.read_parquet(finished / "results/predictions.parquet")
-    assert list(metrics)[:5] == ["bare", "hard", "tuned", "tuned_minus_bare", "tuned_minus_hard"]
-    for rival in ("bare", "hard", "tuned"):
-        loss = (rows[f"{rival}_loss"] * rows["tokens"]).sum() / rows["tokens"].sum()
-        assert metrics[rival] == {"loss": pytest.approx(loss), "perplexity": pytest.approx(math.exp(loss))}
+    assert list(metrics)[:5] == ["base", "hard", "tuned", "tuned_minus_base", "tuned_minus_hard"]
+    for variant in ("base", "hard", "tuned"):
+        loss = (rows[f"{variant}_loss"] * rows["tokens"]).sum() / rows["tokens"].sum()
+        assert metrics[variant] == {"loss": pytest.approx(loss), "perplexity": pytest.approx(math.exp(loss))}
     assert metrics["tuned_minus_hard"]["mean"] == metrics["tuned"]["loss"] - metrics["hard"]["loss"]
     assert metrics["verdict"] in ("helps", "no evidence", "harms")
     shown = json.loads((finished / "results/headline.json").read_text(encoding="utf-8"))
@@ -205,9 +205,9 @@ def test_predictions_have_every_row_and_the_sample_its_answers(finished: Path) -
     assert (rows["gain_over_hard"] == rows["hard_loss"] - rows["tuned_loss"]).all()
     answered = rows["tuned_answer"].notna()
     assert answered.sum() == 5
-    for rival in ("bare", "hard", "tuned"):
-        assert (rows[f"{rival}_answer"].notna() == answered).all()
-        assert (rows.loc[answered, f"{rival}_answer_tokens"] <= 8).all()
+    for variant in ("base", "hard", "tuned"):
+        assert (rows[f"{variant}_answer"].notna() == answered).all()
+        assert (rows.loc[answered, f"{variant}_answer_tokens"] <= 8).all()
     lines = [json.loads(line) for line in (finished / "results/predictions.jsonl").read_text("utf-8").splitlines()]
     assert [line["example_id"] for line in lines] == rows["example_id"].tolist()
     assert list(lines[0]) == list(rows.columns)
@@ -224,7 +224,7 @@ def test_answers_are_those_of_plain_peft(finished: Path, monkeypatch: pytest.Mon
     test = Dataset.from_file("data/tokenized/test.arrow")
     for number in rows.index[rows["tuned_answer"].notna()]:
         ids = test[int(number)]["input_ids"][: rows["question_tokens"][number]]
-        for rival, model, given in (("bare", base, ids), ("hard", base, hard + ids), ("tuned", tuned, ids)):
+        for variant, model, given in (("base", base, ids), ("hard", base, hard + ids), ("tuned", tuned, ids)):
             output = model.generate(
                 input_ids=torch.tensor([given]),
                 attention_mask=torch.ones(1, len(given), dtype=torch.long),
@@ -232,7 +232,7 @@ def test_answers_are_those_of_plain_peft(finished: Path, monkeypatch: pytest.Mon
                 max_new_tokens=8,
             )
             new = output[0, len(given) :] if output.shape[1] > len(given) else output[0]
-            assert tokenizer.decode(new, skip_special_tokens=True) == rows[f"{rival}_answer"][number]
+            assert tokenizer.decode(new, skip_special_tokens=True) == rows[f"{variant}_answer"][number]
 
 
 def test_curves_are_recorded_as_it_runs(finished: Path) -> None:

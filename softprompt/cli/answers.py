@@ -1,4 +1,4 @@
-"""Answers of the rivals to one conversation, printed as they are generated."""
+"""Answers of the variants to one conversation, printed as they are generated."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from softprompt.evaluation.headline import NAMES
 from softprompt.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from softprompt.evaluation.baselines import Rivals
+    from softprompt.evaluation.variants import Variants
 
 
 class AnswerStreamer(BaseStreamer):
@@ -57,21 +57,21 @@ class AnswerStreamer(BaseStreamer):
 
 
 class Answerer:
-    """Puts conversations to a model as one rival or several.
+    """Puts conversations to a model as one variant or several.
 
     Args:
-        rivals: the loaded model.
+        variants: the loaded model.
         settings: how answers are generated.
-        seed: of sampling; each rival and each turn begins with it.
-        shown: which of `softprompt.evaluation.metrics.RIVALS` answer, "tuned" first.
+        seed: of sampling; each variant and each turn begins with it.
+        shown: which of `softprompt.evaluation.metrics.VARIANTS` answer, "tuned" first.
     """
 
-    def __init__(self, rivals: "Rivals", settings: Generate, seed: int, shown: Sequence[str]) -> None:
-        self.rivals, self.new_tokens, self.seed, self.shown = rivals, settings.max_new_tokens, seed, shown
-        self.config = generation_config(settings, rivals.model.frozen, rivals.template.end_id)
+    def __init__(self, variants: "Variants", settings: Generate, seed: int, shown: Sequence[str]) -> None:
+        self.variants, self.new_tokens, self.seed, self.shown = variants, settings.max_new_tokens, seed, shown
+        self.config = generation_config(settings, variants.model.frozen, variants.template.end_id)
 
     def answer(self, messages: list[Message], note: Callable[[str], None]) -> str:
-        """Print each rival's answer to `messages`, under its name where there are several; return the tuned one's.
+        """Print each variant's answer to `messages`, under its name where there are several; return the tuned one's.
 
         Args:
             messages: a conversation that ends with the user's turn.
@@ -80,20 +80,20 @@ class Answerer:
         Raises:
             InputError: if question and answer don't fit into the model's context.
         """
-        question = self.rivals.template.prompt_ids(messages)
-        for rival in self.shown:
-            self._check_room(rival, len(question))
+        question = self.variants.template.prompt_ids(messages)
+        for variant in self.shown:
+            self._check_room(variant, len(question))
         texts = {}
-        for place, rival in enumerate(self.shown):
+        for place, variant in enumerate(self.shown):
             if len(self.shown) > 1:
-                print(f"{NAMES[rival]}:" if place == 0 else f"\n{NAMES[rival]}:", flush=True)
-            texts[rival] = self._stream(rival, question, note)
+                print(f"{NAMES[variant]}:" if place == 0 else f"\n{NAMES[variant]}:", flush=True)
+            texts[variant] = self._stream(variant, question, note)
         return texts["tuned"]
 
-    def _stream(self, rival: str, question: list[int], note: Callable[[str], None]) -> str:
-        model = self.rivals.model
-        streamer = AnswerStreamer(self.rivals.tokenizer, _ends(self.config), partial(print, end="", flush=True))
-        with self.rivals.turn(rival) as ahead, sampling(model.device):
+    def _stream(self, variant: str, question: list[int], note: Callable[[str], None]) -> str:
+        model = self.variants.model
+        streamer = AnswerStreamer(self.variants.tokenizer, _ends(self.config), partial(print, end="", flush=True))
+        with self.variants.turn(variant) as ahead, sampling(model.device):
             torch.manual_seed(self.seed)
             given = torch.tensor([ahead + question], device=model.device)
             try:
@@ -104,13 +104,13 @@ class Answerer:
             note(f"the answer was cut after {self.new_tokens} tokens; --max-new-tokens allows more")
         return streamer.text
 
-    def _check_room(self, rival: str, question: int) -> None:
-        context = getattr(self.rivals.model.frozen.config, "max_position_embeddings", None)
-        ahead = {"tuned": self.rivals.virtual_tokens, "hard": len(self.rivals.hard_prompt), "bare": 0}[rival]
+    def _check_room(self, variant: str, question: int) -> None:
+        context = getattr(self.variants.model.frozen.config, "max_position_embeddings", None)
+        ahead = {"tuned": self.variants.virtual_tokens, "hard": len(self.variants.hard_prompt), "base": 0}[variant]
         total = ahead + question + self.new_tokens
         if context is not None and total > context:
             raise InputError(
-                f"{NAMES[rival]} ({ahead} tokens), question with its template ({question}) and answer "
+                f"{NAMES[variant]} ({ahead} tokens), question with its template ({question}) and answer "
                 f"(--max-new-tokens {self.new_tokens}) make {total} tokens, but the model's context is {context}; ask "
                 "a shorter question, or lower --max-new-tokens"
             )

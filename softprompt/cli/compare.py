@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softprompt.cli.loading import check_adapter, enter_repository, rivals_of
+from softprompt.cli.loading import check_adapter, enter_repository, variants_of
 from softprompt.cli.lock import WORKSPACE, adapter_of, check_lock
-from softprompt.cli.table import BARE, FIRST, compared
+from softprompt.cli.table import BASE, FIRST, compared
 from softprompt.config import Params, load_params
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import verified
@@ -82,34 +82,36 @@ def _check_origin(name: str, folder: Path) -> None:
 
 
 def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
-    """Loss and differences of the bare model, of the hard prompt and of each adapter."""
+    """Loss and differences of the base model, of the hard prompt and of each adapter."""
     import numpy as np
     from datasets import Dataset
 
     from softprompt.engine.model import SharedPrefixModel
     from softprompt.engine.row_losses import row_losses
-    from softprompt.evaluation.baselines import behind_text
     from softprompt.evaluation.headline import NAMES
+    from softprompt.evaluation.variants import behind_text
     from softprompt.training.base import check_context
 
     test = Dataset.from_file(str(TOKENIZED / "test.arrow"))
     rows, groups = test.select_columns(["input_ids", "labels"]).to_list(), np.array(test["question_id"])
     longest = max(len(row["input_ids"]) for row in rows)
     first, *others = adapters
-    rivals = rivals_of(BASE_MODEL, adapters[first], params)
-    models = {first: rivals.model}
-    models |= {name: SharedPrefixModel.from_pretrained(rivals.model.frozen, str(adapters[name])) for name in others}
-    check_context(rivals.model.frozen, len(rivals.hard_prompt), longest, "evaluate.hard_prompt: a text")
+    variants = variants_of(BASE_MODEL, adapters[first], params)
+    models = {first: variants.model}
+    models |= {name: SharedPrefixModel.from_pretrained(variants.model.frozen, str(adapters[name])) for name in others}
+    check_context(variants.model.frozen, len(variants.hard_prompt), longest, "evaluate.hard_prompt: a text")
     for name, model in models.items():
         virtual_tokens = model.active_peft_config.num_virtual_tokens
-        check_context(rivals.model.frozen, virtual_tokens, longest, f"{name}: a soft prompt")
+        check_context(variants.model.frozen, virtual_tokens, longest, f"{name}: a soft prompt")
 
     entries, losses = [], []
-    for rival in ("bare", "hard"):
-        with rivals.turn(rival) as ahead:
-            of_rival, tokens = row_losses(rivals.model, behind_text(rows, ahead), params.evaluate.batch_size, rival)
-        entries.append({"name": NAMES[rival], "method": None, "virtual_tokens": None})
-        losses.append(of_rival)
+    for variant in ("base", "hard"):
+        with variants.turn(variant) as ahead:
+            of_variant, tokens = row_losses(
+                variants.model, behind_text(rows, ahead), params.evaluate.batch_size, variant
+            )
+        entries.append({"name": NAMES[variant], "method": None, "virtual_tokens": None})
+        losses.append(of_variant)
     for name, model in models.items():
         losses.append(row_losses(model, rows, params.evaluate.batch_size, name)[0])
         config = model.active_peft_config
@@ -125,11 +127,13 @@ def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
 
 
 def _against(place: int, losses: list["np.ndarray"], tokens: "np.ndarray", groups: "np.ndarray") -> dict[str, Any]:
-    """Loss of the entry at `place`, and its differences to the first adapter's and the bare model's."""
+    """Loss of the entry at `place`, and its differences to the first adapter's and the base model's."""
     from softprompt.evaluation.bootstrap import paired_differences
 
     loss = float(losses[place].sum() / tokens.sum())
-    rivals = {"minus_first": FIRST, "minus_bare": BARE}
-    gaps = paired_differences(losses[place], [losses[rival] for rival in rivals.values()], tokens, groups)
-    shown = {name: None if rival == place else gap for (name, rival), gap in zip(rivals.items(), gaps, strict=True)}
+    variants = {"minus_first": FIRST, "minus_base": BASE}
+    gaps = paired_differences(losses[place], [losses[variant] for variant in variants.values()], tokens, groups)
+    shown = {
+        name: None if variant == place else gap for (name, variant), gap in zip(variants.items(), gaps, strict=True)
+    }
     return {"loss": loss, "perplexity": math.exp(loss), **shown}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from softprompt.cli.loading import enter_repository, load_rivals
+from softprompt.cli.loading import enter_repository, load_variants
 from softprompt.cli.options import Adapter, Force, question_text
 from softprompt.config import load_params
 from softprompt.runtime.errors import InputError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peft import PeftModelForCausalLM
 
     from softprompt.engine.model import SharedPrefixModel
-    from softprompt.evaluation.baselines import Rivals
+    from softprompt.evaluation.variants import Variants
 
 OUTPUTS = (BASE_MODEL, ADAPTER, GENERAL, RAW, PREPARED, TOKENIZED, RESULTS / "train")
 TENSOR, ABOUT, COUNTS = "prompt_embeds", "prompt", {"virtual_tokens", "question_tokens"}
@@ -58,18 +58,18 @@ def embeddings(
     enter_repository()
     _check_free(out, _is_exported_file, force)
     asked = None if question is None else question_text(question)
-    rivals = load_rivals(adapter, load_params())
+    variants = load_variants(adapter, load_params())
     import torch
     from safetensors.torch import save_file
 
     from softprompt.provenance.origin import read_origin
 
-    tuned = _embeddings_of(rivals)
+    tuned = _embeddings_of(variants)
     parts, tokens = [tuned], []
     if asked is not None:
-        tokens = rivals.template.prompt_ids([{"role": "user", "content": asked}])
-        ids = torch.tensor(tokens, device=rivals.model.device)
-        parts.append(rivals.model.frozen.get_input_embeddings()(ids))
+        tokens = variants.template.prompt_ids([{"role": "user", "content": asked}])
+        ids = torch.tensor(tokens, device=variants.model.device)
+        parts.append(variants.model.frozen.get_input_embeddings()(ids))
     together = torch.cat([part.to(getattr(torch, dtype)) for part in parts]).contiguous().cpu()
     origin = read_origin(adapter or ADAPTER, BASE_MODEL)
     about = {**asdict(origin), "virtual_tokens": len(tuned), "question_tokens": len(tokens)}
@@ -98,17 +98,17 @@ def prefix(
     if out == source.resolve():
         raise InputError(f"{out} is the adapter itself; name another folder")
     _check_free(out, _is_exported_folder, force)
-    rivals = load_rivals(adapter, load_params())
-    _embeddings_of(rivals)
+    variants = load_variants(adapter, load_params())
+    _embeddings_of(variants)
     from softprompt.provenance.origin import ORIGIN
 
-    exported = as_prefix(rivals.model)
+    exported = as_prefix(variants.model)
     _check_free(out, _is_exported_folder, force)  # again: the model took its time
     with output_folder(out) as folder:
         exported.save_pretrained(str(folder))
-        (folder / "README.md").write_text(_card(rivals.virtual_tokens, source), encoding="utf-8")
+        (folder / "README.md").write_text(_card(variants.virtual_tokens, source), encoding="utf-8")
         shutil.copy(source / ORIGIN, folder / ORIGIN)
-    print(f"{out}: keys and values of {rivals.virtual_tokens} virtual tokens, an adapter of prefix tuning")
+    print(f"{out}: keys and values of {variants.virtual_tokens} virtual tokens, an adapter of prefix tuning")
 
 
 def as_prefix(model: "SharedPrefixModel") -> "PeftModelForCausalLM":
@@ -149,7 +149,7 @@ def as_prefix(model: "SharedPrefixModel") -> "PeftModelForCausalLM":
     return exported
 
 
-def _embeddings_of(rivals: "Rivals") -> Any:
+def _embeddings_of(variants: "Variants") -> Any:
     """Embeddings of the virtual tokens as they were tuned, (virtual tokens, hidden).
 
     Raises:
@@ -158,7 +158,7 @@ def _embeddings_of(rivals: "Rivals") -> Any:
     import torch
 
     with torch.no_grad():
-        tuned: Any = rivals.model.get_prompt(batch_size=1)
+        tuned: Any = variants.model.get_prompt(batch_size=1)
     if not isinstance(tuned, torch.Tensor):
         raise InputError(
             "the adapter is of prefix tuning: it is keys and values already, as prompt-tuning export prefix would "

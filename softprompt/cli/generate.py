@@ -1,4 +1,4 @@
-"""`prompt-tuning generate` and `prompt-tuning chat`: ask the tuned model, and its rivals beside it."""
+"""`prompt-tuning generate` and `prompt-tuning chat`: ask the tuned model, and its variants beside it."""
 
 import sys
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softprompt.cli.loading import enter_repository, load_rivals
+from softprompt.cli.loading import enter_repository, load_variants
 from softprompt.cli.options import (
     NEW_TOKENS,
     Adapter,
-    Bare,
+    Base,
     DoSample,
     Hard,
     MaxNewTokens,
@@ -35,7 +35,7 @@ def generate(
     question: Annotated[str | None, typer.Argument(help="Without it, or as -: all of standard input.")] = None,
     *,
     adapter: Adapter = None,
-    bare: Bare = False,
+    base: Base = False,
     hard: Hard = False,
     max_new_tokens: MaxNewTokens = NEW_TOKENS,
     do_sample: DoSample = None,
@@ -53,7 +53,7 @@ def generate(
     asked = _question(question)
     answerer = _answerer(
         adapter,
-        bare,
+        base,
         hard,
         seed,
         max_new_tokens=max_new_tokens,
@@ -69,7 +69,7 @@ def generate(
 def chat(
     *,
     adapter: Adapter = None,
-    bare: Bare = False,
+    base: Base = False,
     hard: Hard = False,
     max_new_tokens: MaxNewTokens = NEW_TOKENS,
     do_sample: DoSample = None,
@@ -81,12 +81,12 @@ def chat(
 ) -> None:
     """Talk with the tuned model.
 
-    /new begins afresh, /exit or Ctrl-D ends. In a pipe each line is a turn. With --bare and --hard the rivals answer
+    /new begins afresh, /exit or Ctrl-D ends. In a pipe each line is a turn. With --base and --hard the variants answer
     each turn too, and the conversation goes on with the tuned answer.
     """
     answerer = _answerer(
         adapter,
-        bare,
+        base,
         hard,
         seed,
         max_new_tokens=max_new_tokens,
@@ -98,7 +98,7 @@ def chat(
     )
     from softprompt.data.templates import CHAT
 
-    if answerer.rivals.template.text != CHAT:
+    if answerer.variants.template.text != CHAT:
         raise InputError(
             "the adapter was tuned with a literal template (tokenize.template), which has no turns; ask single "
             'questions: prompt-tuning generate "…"'
@@ -126,14 +126,14 @@ def _converse(answerer: "Answerer", *, terminal: bool) -> None:
             messages += [turn, {"role": "assistant", "content": answer}]
 
 
-def _answerer(adapter: Path | None, bare: bool, hard: bool, seed: int | None, **settings: object) -> "Answerer":
+def _answerer(adapter: Path | None, base: bool, hard: bool, seed: int | None, **settings: object) -> "Answerer":
     enter_repository()
     params = load_params()
     checked = generate_settings(params, seed, **settings)
-    rivals = load_rivals(adapter, params)
+    variants = load_variants(adapter, params)
     from softprompt.cli.answers import Answerer
 
-    return Answerer(rivals, *checked, ["tuned", *["hard"] * hard, *["bare"] * bare])
+    return Answerer(variants, *checked, ["tuned", *["hard"] * hard, *["base"] * base])
 
 
 def _question(given: str | None) -> str:

@@ -12,7 +12,7 @@ from softprompt.runtime.paths import ADAPTER, BASE_MODEL
 from softprompt.runtime.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from softprompt.evaluation.baselines import Rivals
+    from softprompt.evaluation.variants import Variants
 
 
 def enter_repository() -> None:
@@ -29,8 +29,8 @@ def enter_repository() -> None:
     raise InputError(f"{here} is in no repository of the pipeline (no dvc.yaml here or above); change into one")
 
 
-def load_rivals(adapter: Path | None, params: Params) -> "Rivals":
-    """The base model as three rivals, tuned with `adapter` (None: models/adapter).
+def load_variants(adapter: Path | None, params: Params) -> "Variants":
+    """The base model as three variants, tuned with `adapter` (None: models/adapter).
 
     Raises:
         InputError: if models/base, or models/adapter where it is used, is missing, damaged or not what dvc.lock
@@ -43,18 +43,18 @@ def load_rivals(adapter: Path | None, params: Params) -> "Rivals":
     else:
         check_adapter(adapter)
         check_lock(BASE_MODEL)
-    return rivals_of(base, adapter, params)
+    return variants_of(base, adapter, params)
 
 
-def rivals_of(base: Path, adapter: Path, params: Params) -> "Rivals":
-    """`Rivals.load` of folders that were checked, without what libraries say and show as they load."""
+def variants_of(base: Path, adapter: Path, params: Params) -> "Variants":
+    """`Variants.load` of folders that were checked, without what libraries say and show as they load."""
     from transformers.utils import logging
 
-    from softprompt.evaluation.baselines import Rivals
+    from softprompt.evaluation.variants import Variants
 
     quiet_libraries()
     logging.disable_progress_bar()
-    return Rivals.load(base, adapter, params)
+    return Variants.load(base, adapter, params)
 
 
 def check_adapter(folder: Path) -> None:

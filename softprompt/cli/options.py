@@ -1,4 +1,4 @@
-"""Options that commands share: which adapter, which rivals, how answers are generated."""
+"""Options that commands share: which adapter, which variants, how answers are generated."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ SAMPLING = ("temperature", "top_k", "top_p", "seed")
 Adapter = Annotated[
     Path | None, typer.Option(help="Folder of another adapter, instead of models/adapter.", resolve_path=True)
 ]
-Bare = Annotated[bool, typer.Option("--bare", help="Also answer as the bare model.")]
+Base = Annotated[bool, typer.Option("--base", help="Also answer as the base model.")]
 Hard = Annotated[bool, typer.Option("--hard", help="Also answer behind the hard prompt (evaluate.hard_prompt).")]
 MaxNewTokens = Annotated[int, typer.Option(help="Tokens of an answer at most.")]
 DoSample = Annotated[

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-BARE, FIRST = 0, 2  # places among what is compared: bare model, hard prompt, then the adapters
+BASE, FIRST = 0, 2  # places among what is compared: base model, hard prompt, then the adapters
 
 
 def compared(result: dict[str, Any]) -> str:
     """Losses in nats per label token, with paired differences and their 95% intervals; see `compare`."""
     names = [entry["name"] for entry in result["compared"]]
     lines = [["prompt", "method", "virtual tokens", "nats per token", "perplexity"]]
-    lines[0] += [f"minus {names[place]}, 95% interval" for place in (FIRST, BARE)]
+    lines[0] += [f"minus {names[place]}, 95% interval" for place in (FIRST, BASE)]
     for name, entry in zip(names, result["compared"], strict=True):
         numbers = [str(entry["virtual_tokens"] or ""), f"{entry['loss']:.3f}", f"{entry['perplexity']:.2f}"]
-        gaps = [_gap(entry["minus_first"]), _gap(entry["minus_bare"])]
+        gaps = [_gap(entry["minus_first"]), _gap(entry["minus_base"])]
         lines.append([name, entry["method"] or "", *numbers, *gaps])
     counts = f"{result['rows']} test rows of {result['questions']} questions ({result['tokens']:,} answer tokens)"
     return f"Held-out loss on {counts}:\n\n{table(lines, texts=2)}"

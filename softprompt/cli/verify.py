@@ -17,10 +17,10 @@ LOCK, METRICS, TRAIN_METRICS = Path("dvc.lock"), RESULTS / "metrics.json", RESUL
 ROUNDED = ("train", "evaluate")
 LOSSES = (
     (TRAIN_METRICS, ("validation",)),
-    (METRICS, ("bare", "loss")),
+    (METRICS, ("base", "loss")),
     (METRICS, ("hard", "loss")),
     (METRICS, ("tuned", "loss")),
-    (METRICS, ("tuned_minus_bare", "mean")),
+    (METRICS, ("tuned_minus_base", "mean")),
     (METRICS, ("tuned_minus_hard", "mean")),
 )
 

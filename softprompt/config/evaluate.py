@@ -1,4 +1,4 @@
-"""`evaluate` in params.yaml: the rival of the tuned prompt, and how all rivals are scored."""
+"""`evaluate` in params.yaml: the baselines of the tuned prompt, and how all variants are scored."""
 
 from typing import Annotated
 
@@ -33,5 +33,5 @@ class Evaluate(Section):
     def is_a_text(cls, text: str) -> str:
         """Refuse white space only."""
         if not text.strip():
-            raise ValueError("a text: the rival that the tuned prompt is measured against")
+            raise ValueError("a text: the baseline that the tuned prompt is measured against")
         return text

@@ -1,4 +1,4 @@
-"""`general` in params.yaml: text that is not of the task, on which forgetting is measured."""
+"""`general` in params.yaml: out-of-domain text, on which a regression would show."""
 
 from typing import Annotated
 

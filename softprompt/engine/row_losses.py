@@ -1,4 +1,4 @@
-"""Per-token loss of each row behind a model's prompt, in batches of like length."""
+"""Per-token loss of each row behind a model's prompt, in length-grouped batches."""
 
 from collections.abc import Sequence
 
@@ -22,9 +22,8 @@ def row_losses(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss in nats (float64) and number of label tokens (int64) of each row, in the order of `rows`.
 
-    Rows of like length share a batch, and what they begin with runs once. Several processes share the batches, and each
-    has all losses then: the same bytes as from one. With the adapter disabled the losses are the
-    bare model's.
+    Rows of similar length share a batch, and what they begin with runs once. Several processes share the batches, and
+    each has all losses then: the same bytes as from one. With the adapter disabled the losses are the base model's.
     """
     lengths = row_lengths(rows) if isinstance(rows, Dataset) else [len(row["input_ids"]) for row in rows]
     order = np.argsort(lengths, kind="stable").tolist()

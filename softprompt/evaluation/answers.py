@@ -1,4 +1,4 @@
-"""Answers of the rivals to the same questions, by batched generation behind a shared prefix."""
+"""Answers of the variants to the same questions, by batched generation behind a shared prefix."""
 
 import contextlib
 import warnings
@@ -52,10 +52,10 @@ def generate_answers(
     seed: int,
     description: str = "generating",
 ) -> list[Answer]:
-    """The answer to each of `questions` (token ids), in their order; questions of like length share a batch.
+    """The answer to each of `questions` (token ids), in their order; questions of similar length share a batch.
 
     Several processes share the batches, and each has all answers then: the same as from one. `seed` is that of
-    sampling, the same for each rival: global generators are left as they are.
+    sampling, the same for each variant: global generators are left as they are.
     """
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     answers: dict[int, Answer] = {}

@@ -61,20 +61,20 @@ def paired_difference(first: np.ndarray, second: np.ndarray, tokens: np.ndarray,
 def score_intervals(
     statistics: dict[str, np.ndarray], score: Callable[[np.ndarray], float], sums: dict[str, np.ndarray]
 ) -> dict[str, Interval]:
-    """A score of each rival, and the differences of the tuned prompt's to the others', with 95% intervals.
+    """A score of each variant, and the differences of the tuned prompt's to the others', with 95% intervals.
 
     Args:
-        statistics: rival -> what each row adds to the sums that `score` is computed from, (rows, columns).
+        statistics: variant -> what each row adds to the sums that `score` is computed from, (rows, columns).
         score: from summed columns, (columns,), to the score.
-        sums: rival -> the resampled sums, (RESAMPLES, columns), over the same questions for every rival.
+        sums: variant -> the resampled sums, (RESAMPLES, columns), over the same questions for every variant.
     """
-    means = {rival: score(columns.sum(axis=0)) for rival, columns in statistics.items()}
-    resampled = {rival: np.array([score(row) for row in columns]) for rival, columns in sums.items()}
-    result = {rival: interval(means[rival], resampled[rival]) for rival in statistics}
-    for rival in statistics:
-        if rival != "tuned":
-            gap = means["tuned"] - means[rival]
-            result[f"tuned_minus_{rival}"] = interval(gap, resampled["tuned"] - resampled[rival])
+    means = {variant: score(columns.sum(axis=0)) for variant, columns in statistics.items()}
+    resampled = {variant: np.array([score(row) for row in columns]) for variant, columns in sums.items()}
+    result = {variant: interval(means[variant], resampled[variant]) for variant in statistics}
+    for variant in statistics:
+        if variant != "tuned":
+            gap = means["tuned"] - means[variant]
+            result[f"tuned_minus_{variant}"] = interval(gap, resampled["tuned"] - resampled[variant])
     return result
 
 

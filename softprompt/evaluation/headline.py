@@ -8,7 +8,7 @@ from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.paths import ADAPTER, RESULTS
 
-NAMES = {"bare": "bare model", "hard": "hard prompt", "tuned": "tuned prompt"}
+NAMES = {"base": "base model", "hard": "hard prompt", "tuned": "tuned prompt"}
 METRICS = RESULTS / "metrics.json"
 
 
@@ -17,16 +17,16 @@ def headline(metrics: dict[str, Any]) -> str:
     lines = [
         f"Held-out loss on {metrics['rows']} test rows ({metrics['tokens']:,} answer tokens):",
         "",
-        "| rival        | nats per token | perplexity | tuned minus it, 95% interval |",
+        "| variant        | nats per token | perplexity | tuned minus it, 95% interval |",
         "|--------------|---------------:|-----------:|-----------------------------:|",
     ]
-    for rival, name in NAMES.items():
-        gap = metrics.get(f"tuned_minus_{rival}")
-        loss, perplexity = metrics[rival]["loss"], metrics[rival]["perplexity"]
+    for variant, name in NAMES.items():
+        gap = metrics.get(f"tuned_minus_{variant}")
+        loss, perplexity = metrics[variant]["loss"], metrics[variant]["perplexity"]
         lines.append(f"| {name:12} | {loss:14.3f} | {perplexity:10.2f} | {shown(gap) if gap else '':>28} |")
     lines += ["", verdict_line(metrics)]
     if metrics.get("general"):
-        lines.append(forgetting_line(metrics["general"]))
+        lines.append(out_of_domain_line(metrics["general"]))
     return "\n".join(lines)
 
 
@@ -43,16 +43,16 @@ def verdict_line(metrics: dict[str, Any]) -> str:
     )
 
 
-def forgetting_line(general: dict[str, Any]) -> str:
-    """What the tuned prompt does to text that is not of the task."""
-    gap = general["tuned_minus_bare"]
+def out_of_domain_line(general: dict[str, Any]) -> str:
+    """What the tuned prompt does to out-of-domain text."""
+    gap = general["tuned_minus_base"]
     effect = "harms" if gap["low"] > 0 else "helps there too" if gap["high"] < 0 else "no evidence of a change"
-    return f"On general text: {effect}. Against the bare model, its loss is {shown(gap)} nats per token."
+    return f"On out-of-domain text: {effect}. Against the base model, its loss is {shown(gap)} nats per token."
 
 
 def short_headline(metrics: dict[str, Any]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` have columns for: few enough for a terminal."""
-    losses = {rival: metrics[rival]["loss"] for rival in NAMES}
+    losses = {variant: metrics[variant]["loss"] for variant in NAMES}
     return {**losses, "tuned_minus_hard": metrics["tuned_minus_hard"]["mean"], "verdict": metrics["verdict"]}
 
 

@@ -7,23 +7,23 @@ import pandas as pd
 
 from softprompt.evaluation.bootstrap import paired_differences, verdict
 
-RIVALS = ("bare", "hard", "tuned")
+VARIANTS = ("base", "hard", "tuned")
 
 
 def loss_metrics(losses: pd.DataFrame) -> dict[str, Any]:
-    """Loss (nats per label token) and perplexity of each rival, and the paired differences.
+    """Loss (nats per label token) and perplexity of each variant, and the paired differences.
 
     Args:
-        losses: a row per row: `question_id`, `tokens`, and for each of `RIVALS` the summed loss in nats.
+        losses: a row per row: `question_id`, `tokens`, and for each of `VARIANTS` the summed loss in nats.
     """
     tokens = losses["tokens"].to_numpy()
     result: dict[str, Any] = {}
-    for rival in RIVALS:
-        loss = float(losses[rival].sum() / tokens.sum())
-        result[rival] = {"loss": loss, "perplexity": math.exp(loss)}
-    others = [losses[rival].to_numpy() for rival in RIVALS[:-1]]
+    for variant in VARIANTS:
+        loss = float(losses[variant].sum() / tokens.sum())
+        result[variant] = {"loss": loss, "perplexity": math.exp(loss)}
+    others = [losses[variant].to_numpy() for variant in VARIANTS[:-1]]
     gaps = paired_differences(losses["tuned"].to_numpy(), others, tokens, losses["question_id"].to_numpy())
-    return result | {f"tuned_minus_{rival}": gap for rival, gap in zip(RIVALS[:-1], gaps, strict=True)}
+    return result | {f"tuned_minus_{variant}": gap for variant, gap in zip(VARIANTS[:-1], gaps, strict=True)}
 
 
 def metrics(losses: pd.DataFrame) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from softprompt.evaluation.answers import Answer
-from softprompt.evaluation.metrics import RIVALS
+from softprompt.evaluation.metrics import VARIANTS
 from softprompt.evaluation.scores import row_scores, sample_scores
 
 KEPT = ["example_id", "question_id", "source", "question", "reference", "question_tokens"]
@@ -42,36 +42,36 @@ def split_rows(tokenized: Path, prepared: Path) -> pd.DataFrame:
 def score_answers(
     answers: dict[str, list[Answer]], rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
-    """Scores of each answer of each rival, indexed as `rows`, and of the sample; see `softprompt.evaluation.scores`.
+    """Scores of each answer of each variant, indexed as `rows`, and of the sample; see `softprompt.evaluation.scores`.
 
     Args:
-        answers: rival -> its answers to `rows`.
+        answers: variant -> its answers to `rows`.
         rows: `question_id` and `reference` of the rows that were answered.
         tokenizer: the model's.
     """
     references = rows["reference"].tolist()
     lengths = np.array([len(ids) for ids in tokenizer(references, add_special_tokens=False)["input_ids"]])
     scored = {}
-    for rival, given in answers.items():
+    for variant, given in answers.items():
         texts = [str(tokenizer.decode(answer.ids, skip_special_tokens=True)) for answer in given]
-        scored[rival] = row_scores(given, texts, references).set_index(rows.index)
+        scored[variant] = row_scores(given, texts, references).set_index(rows.index)
     return scored, sample_scores(scored, references, lengths, rows["question_id"].to_numpy())
 
 
 def predictions(rows: pd.DataFrame, losses: pd.DataFrame, scored: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row per test row: texts, each rival's loss per label token, the tuned prompt's gains, answers and scores.
+    """A row per test row: texts, each variant's loss per label token, the tuned prompt's gains, answers and scores.
 
     Args:
         rows: `split_rows`.
-        losses: `tokens`, and each rival's summed loss.
-        scored: rival -> scores of the rows that were answered, by their index in `rows`.
+        losses: `tokens`, and each variant's summed loss.
+        scored: variant -> scores of the rows that were answered, by their index in `rows`.
     """
     table = rows[KEPT].assign(tokens=losses["tokens"])
-    for rival in RIVALS:
-        table[f"{rival}_loss"] = losses[rival] / losses["tokens"]
-    for rival in RIVALS[:-1]:
-        table[f"gain_over_{rival}"] = table[f"{rival}_loss"] - table["tuned_loss"]
-    for rival, scores in scored.items():
+    for variant in VARIANTS:
+        table[f"{variant}_loss"] = losses[variant] / losses["tokens"]
+    for variant in VARIANTS[:-1]:
+        table[f"gain_over_{variant}"] = table[f"{variant}_loss"] - table["tuned_loss"]
+    for variant, scores in scored.items():
         for name in map(str, scores):
-            table[f"{rival}_{name}"] = scores[name].astype(TYPES.get(name, "float64")).reindex(rows.index)
+            table[f"{variant}_{name}"] = scores[name].astype(TYPES.get(name, "float64")).reindex(rows.index)
     return table

@@ -1,4 +1,4 @@
-"""Forgetting: what the prompts do to text that is not of the task."""
+"""Regression: what the prompts do to out-of-domain text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, genera
     """Blocks of `general.block_tokens` tokens of the texts, the `general.blocks` of lowest hash, in the texts' order.
 
     A text's rest that fills no block is left out. Every token but a block's first has a label, the same ones for the
-    bare model, for which nothing predicts the first.
+    base model, for which nothing predicts the first.
 
     Returns:
         `input_ids`, `labels`, and `question_id`: the text that a block is of, since blocks of one are not independent.
@@ -40,11 +40,11 @@ def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, genera
     return pd.DataFrame([found[index] for index in sorted(ranked[: general.blocks])])
 
 
-def forgetting(losses: pd.DataFrame, blocks: pd.DataFrame, source: str | None) -> dict[str, Any]:
-    """Loss per token of each rival on `text_blocks`, and the paired differences, with texts resampled.
+def regression(losses: pd.DataFrame, blocks: pd.DataFrame, source: str | None) -> dict[str, Any]:
+    """Loss per token of each variant on `text_blocks`, and the paired differences, with texts resampled.
 
     Args:
-        losses: `Rivals.losses` of the blocks.
+        losses: `Variants.losses` of the blocks.
         blocks: the blocks.
         source: `general.source`, which the result names without what may be secret in it.
     """

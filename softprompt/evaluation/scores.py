@@ -33,7 +33,7 @@ class Score:
     Attributes:
         name: as it is shown.
         better: "higher", "lower" or "near 1".
-        statistics: from a rival's scored rows to what each adds to the sums, (rows, columns).
+        statistics: from a variant's scored rows to what each adds to the sums, (rows, columns).
         of_sums: from the summed columns to the score.
     """
 
@@ -97,24 +97,24 @@ def row_scores(answers: Sequence[Answer], texts: Sequence[str], references: Sequ
 def sample_scores(
     scored: dict[str, pd.DataFrame], references: Sequence[str], reference_tokens: np.ndarray, questions: np.ndarray
 ) -> dict[str, Any]:
-    """Every score of the sample for each rival, and of the tuned prompt against the others, with 95% intervals.
+    """Every score of the sample for each variant, and of the tuned prompt against the others, with 95% intervals.
 
     Args:
-        scored: rival -> `row_scores` of the same rows.
+        scored: variant -> `row_scores` of the same rows.
         references: what the data set answers.
         reference_tokens: their lengths, (rows,).
         questions: the question that each row belongs to, (rows,).
     """
     tokenizer = bleu_tokenizer(references)
     scores = _scores(references, reference_tokens, tokenizer)
-    statistics = {score.name: {rival: score.statistics(rows) for rival, rows in scored.items()} for score in scores}
-    blocks = [columns for of_rival in statistics.values() for columns in of_rival.values()]
+    statistics = {score.name: {variant: score.statistics(rows) for variant, rows in scored.items()} for score in scores}
+    blocks = [columns for of_variant in statistics.values() for columns in of_variant.values()]
     ends = np.cumsum([block.shape[1] for block in blocks])[:-1]
-    # All at once: every score of every rival is of the same resamples.
+    # All at once: every score of every variant is of the same resamples.
     sums = iter(np.split(resampled_sums(np.concatenate(blocks, axis=1), questions), ends, axis=1))
     rows = []
     for score in scores:
-        resampled = {rival: next(sums) for rival in scored}
+        resampled = {variant: next(sums) for variant in scored}
         intervals = score_intervals(statistics[score.name], score.of_sums, resampled)
         rows.append({"score": score.name, "better": score.better, **intervals})
     counts = {"rows": len(references), "questions": len(np.unique(questions))}

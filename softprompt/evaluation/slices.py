@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from softprompt.evaluation.bootstrap import paired_differences
-from softprompt.evaluation.metrics import RIVALS
+from softprompt.evaluation.metrics import VARIANTS
 
 PARTS = 3  # of a length: short, middle, long, of about as many rows each
 SOURCES = 12  # that are shown by name: those with the most rows
@@ -57,10 +57,10 @@ def _losses_of(rows: pd.DataFrame) -> dict[str, Any]:
     tokens, groups = rows["tokens"].to_numpy(), rows["question_id"].to_numpy()
     questions = len(np.unique(groups))
     result: dict[str, Any] = {"rows": len(rows), "questions": questions, "tokens": int(tokens.sum())}
-    result |= {rival: float(rows[rival].sum() / tokens.sum()) for rival in RIVALS}
-    names = [f"tuned_minus_{rival}" for rival in RIVALS[:-1]]
+    result |= {variant: float(rows[variant].sum() / tokens.sum()) for variant in VARIANTS}
+    names = [f"tuned_minus_{variant}" for variant in VARIANTS[:-1]]
     if questions < FEWEST_QUESTIONS:
         return result | dict.fromkeys(names)
-    others = [rows[rival].to_numpy() for rival in RIVALS[:-1]]
+    others = [rows[variant].to_numpy() for variant in VARIANTS[:-1]]
     gaps = paired_differences(rows["tuned"].to_numpy(), others, tokens, groups)
     return result | dict(zip(names, gaps, strict=True))

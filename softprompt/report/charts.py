@@ -49,7 +49,7 @@ def loss_chart(training: Curve, validation: Curve, kept: int) -> Markup:
             "data": _data([{"step": kept}]),
             "mark": {"type": "rule", "color": "var(--line-strong)", "strokeDash": [2, 3]},
         },
-        {"data": _curve(training, "loss"), "mark": {"type": "line", "color": "var(--bare)", "strokeWidth": 1.5}},
+        {"data": _curve(training, "loss"), "mark": {"type": "line", "color": "var(--base)", "strokeWidth": 1.5}},
         {
             "data": _curve(validation, "loss"),
             "mark": {
@@ -117,20 +117,20 @@ def slice_chart(slices: list[dict[str, Any]], bounds: tuple[float, float]) -> Ma
 
 
 def scatter_chart(rows: list[dict[str, Any]], linked: set[str]) -> Markup:
-    """Loss of each row: bare model across, tuned prompt up; on the diagonal they are equal. `linked` rows are links."""
+    """Loss of each row: base model across, tuned prompt up; on the diagonal they are equal. `linked` rows are links."""
     points = [
         {
-            "bare": row["bare_loss"],
+            "base": row["base_loss"],
             "tuned": row["tuned_loss"],
-            "side": "worse" if row["gain_over_bare"] < 0 else "better",
+            "side": "worse" if row["gain_over_base"] < 0 else "better",
             **({"link": f"{HERE}#{row_anchor(row['example_id'])}"} if row["example_id"] in linked else {}),
         }
         for row in rows
     ]
-    largest = max((max(point["bare"], point["tuned"]) for point in points), default=1.0)
+    largest = max((max(point["base"], point["tuned"]) for point in points), default=1.0)
     x, y = (
         {**_axis(name, title), "scale": {"domain": [0, largest], "nice": True}}
-        for name, title in (("bare", "bare model, nats per token"), ("tuned", "tuned prompt, nats per token"))
+        for name, title in (("base", "base model, nats per token"), ("tuned", "tuned prompt, nats per token"))
     )
     sides = ["better", "worse"]
     point = {
@@ -146,7 +146,7 @@ def scatter_chart(rows: list[dict[str, Any]], linked: set[str]) -> Markup:
     mark = {"type": "point", "filled": True, "size": 45, "opacity": 0.75, "aria": False}
     layers = [
         {
-            "data": _data([{"bare": 0, "tuned": 0}, {"bare": largest, "tuned": largest}]),
+            "data": _data([{"base": 0, "tuned": 0}, {"base": largest, "tuned": largest}]),
             "mark": {"type": "line", "color": "var(--ink)", "strokeDash": [4, 3], "strokeWidth": 1},
             "encoding": {"x": x, "y": y},
         },

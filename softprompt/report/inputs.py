@@ -43,7 +43,7 @@ def load_results() -> Results:
     evaluate, train = "evaluate", "train"
     return Results(
         metrics=_read_json(
-            "metrics.json", evaluate, "bare", "hard", "tuned", "verdict", "slices", "answers", "general"
+            "metrics.json", evaluate, "base", "hard", "tuned", "verdict", "slices", "answers", "general"
         ),
         prepare=_read_json("prepare.json", "prepare", "rows_in", "dropped", "kept", "reasons", "splits"),
         tokenize=_read_json("tokenize.json", "tokenize", "cut", "dropped", "splits"),

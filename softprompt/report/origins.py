@@ -34,14 +34,14 @@ class Provenance:
 
 
 def provenance(*, general: bool) -> Provenance:
-    """Of the results that lie here; `general`: whether text that is not of the task is among their inputs.
+    """Of the results that lie here; `general`: whether out-of-domain text is among their inputs.
 
     Raises:
         InputError: if an input is missing.
     """
     fetched = {"model": (BASE_MODEL, "fetch_model"), "data": (RAW, "fetch_data")}
     if general:
-        fetched["general text"] = (GENERAL, "fetch_general")
+        fetched["out-of-domain text"] = (GENERAL, "fetch_general")
     made = [*fetched.values(), (ADAPTER, "train")]
     return Provenance(
         sources={name: _source(required(folder / "source.json", stage)) for name, (folder, stage) in fetched.items()},

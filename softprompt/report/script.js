@@ -11,7 +11,7 @@
     source: element.dataset.source,
     id: element.dataset.id,
     hard: Number(element.dataset.hard),
-    bare: Number(element.dataset.bare),
+    base: Number(element.dataset.base),
   }));
 
   function filter() {
@@ -28,9 +28,9 @@
   }
 
   function sort() {
-    const [rival, first] = order.value.split(" ");
+    const [variant, first] = order.value.split(" ");
     const sign = first === "worst" ? 1 : -1;
-    rows.sort((a, b) => sign * (a[rival] - b[rival]) || (a.id < b.id ? -1 : 1));
+    rows.sort((a, b) => sign * (a[variant] - b[variant]) || (a.id < b.id ? -1 : 1));
     list.append(...rows.map((row) => row.element));
   }
 

@@ -38,15 +38,17 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     dtype = params.model.dtype if params.model.dtype == "auto" else getattr(torch, params.model.dtype)
     on_gpu = params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available())
     place = params.model.device_map or ({"": torch.cuda.current_device()} if on_gpu else None)
-    with knob_of_memory("model.dtype: bfloat16, a smaller model, or model.device_map: auto, which takes more devices"):
+    with naming_parameter(
+        "model.dtype: bfloat16, a smaller model, or model.device_map: auto, which takes more devices"
+    ):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=place, trust_remote_code=False)
     freeze(model.eval())
     return model
 
 
 @contextlib.contextmanager
-def knob_of_memory(knob: str) -> Iterator[None]:
-    """Say which knob to turn where memory runs out, of a GPU or of the machine.
+def naming_parameter(parameter: str) -> Iterator[None]:
+    """Say which parameter to change where memory runs out, of a GPU or of the machine.
 
     Raises:
         InputError: in place of torch's error.
@@ -58,14 +60,14 @@ def knob_of_memory(knob: str) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
             raise
         first = next(iter(str(error).splitlines()), "")
-        raise InputError(f"out of memory; allowed: {knob} ({first})") from error
+        raise InputError(f"out of memory; allowed: {parameter} ({first})") from error
 
 
 def check_context(model: PreTrainedModel, prompt_tokens: int, longest_row: int, what: str) -> None:
     """Refuse rows that don't fit into the model's context behind `prompt_tokens` tokens of `what`.
 
     Raises:
-        InputError: with the lengths and the knobs that change them.
+        InputError: with the lengths and the parameters that change them.
     """
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and prompt_tokens + longest_row > context:

@@ -1,4 +1,4 @@
-"""The order of the training rows: shuffled, with rows of like length in one batch so that little of it is padding."""
+"""The order of the training rows: shuffled, in length-grouped batches so that little of them is padding."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,8 +11,8 @@ from softprompt.runtime.errors import InputError
 WINDOW = 16  # batches among which rows are sorted: larger means less padding, but less chance in who meets whom
 
 
-class LikeLengthSampler(Sampler[int]):
-    """Yields every row's index once an epoch, so that each run of `batch_size` indices has rows of like length.
+class LengthGroupedSampler(Sampler[int]):
+    """Yields every row's index once an epoch, so that each run of `batch_size` indices has rows of similar length.
 
     The rows are shuffled, sorted by length within windows of `WINDOW` batches, cut into batches, and the batches are
     shuffled; the rows that fill no batch come last. Two epochs differ, two runs with one seed don't.

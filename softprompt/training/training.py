@@ -27,7 +27,7 @@ from softprompt.engine.row_losses import row_losses
 from softprompt.runtime.errors import InputError
 from softprompt.training.callbacks import InterruptCallback, ReportCallback
 from softprompt.training.methods import learning_rate
-from softprompt.training.order import FilledUp, LikeLengthSampler, shares_of_a_step
+from softprompt.training.order import FilledUp, LengthGroupedSampler, shares_of_a_step
 from softprompt.training.resume import tell_of_others
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
@@ -37,7 +37,7 @@ PARTIAL = "partial"  # where a checkpoint is written, before it is renamed into 
 class PromptTrainer(Trainer):
     """`Trainer` for a soft prompt.
 
-    Batches have rows of like length; the validation loss is per token; a loss that is no number stops the run; the
+    Batches have rows of similar length; the validation loss is per token; a loss that is no number stops the run; the
     prompt of the lowest validation loss, the untrained one included, is kept and stands in the model at the end.
     """
 
@@ -49,10 +49,10 @@ class PromptTrainer(Trainer):
     checkpoints: Path
     lengths: np.ndarray
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LikeLengthSampler:
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroupedSampler:
         together = self.args.per_device_train_batch_size * distributed.count()
         step = together * self.args.gradient_accumulation_steps
-        return LikeLengthSampler(self.lengths, step, self.args.seed, together if distributed.count() > 1 else 1)
+        return LengthGroupedSampler(self.lengths, step, self.args.seed, together if distributed.count() > 1 else 1)
 
     def padding_share(self) -> float:
         """Share of padding among the positions that the micro-batches of the first epoch have."""

@@ -39,17 +39,17 @@ def test_an_experiment_a_commit_a_folder_and_the_workspace(
     other = new_adapter(tmp_path / "other", "prefix_tuning")
     result = json.loads(answer("compare", "workspace", experiment, "HEAD", other, "--json"))
     entries = {entry["name"]: entry for entry in result["compared"]}
-    assert list(entries) == ["bare model", "hard prompt", "workspace", "five", "HEAD", str(other)]
+    assert list(entries) == ["base model", "hard prompt", "workspace", "five", "HEAD", str(other)]
     assert [entry["virtual_tokens"] for entry in entries.values()] == [None, None, 4, 5, 4, 4]
     assert [entries[name]["method"] for name in ("five", str(other))] == ["prompt_tuning", "prefix_tuning"]
     for name, folder in (("workspace", Path("models/adapter")), (str(other), other)):
         assert entries[name]["loss"] == pytest.approx(plain_loss(folder), rel=1e-5)
     assert entries["workspace"]["minus_first"] is None
     assert entries["HEAD"]["minus_first"] == {"mean": 0, "low": 0, "high": 0}
-    assert entries["bare model"]["minus_bare"] is None
+    assert entries["base model"]["minus_base"] is None
     five = entries["five"]
     assert five["loss"] != entries["workspace"]["loss"]
-    for gap, name in (("minus_first", "workspace"), ("minus_bare", "bare model")):
+    for gap, name in (("minus_first", "workspace"), ("minus_base", "base model")):
         assert five[gap]["mean"] == pytest.approx(five["loss"] - entries[name]["loss"])
         assert five[gap]["low"] <= five[gap]["mean"] <= five[gap]["high"]
     assert json.loads((repository / "models/adapter/adapter_config.json").read_text())["num_virtual_tokens"] == 4
@@ -62,7 +62,7 @@ def test_one_table_in_markdown(answer: Command, repository: Path) -> None:
     assert lines[1] == ""
     assert len({len(line) for line in lines[2:]}) == 1, "aligned"
     assert {len(row) for row in rows} == {9}
-    assert [row[1].strip() for row in rows[2:]] == ["bare model", "hard prompt", "models/adapter"]
+    assert [row[1].strip() for row in rows[2:]] == ["base model", "hard prompt", "models/adapter"]
     assert set(lines[3]) == {"|", "-", ":"}
 
 

@@ -20,15 +20,15 @@ from tests.clones import environment
 QUESTION = "What is an apple?"
 
 
-def expected(rival: str, *turns: str, adapter: Path = Path("models/adapter"), new_tokens: int = 40) -> str:
+def expected(variant: str, *turns: str, adapter: Path = Path("models/adapter"), new_tokens: int = 40) -> str:
     """The greedy answer by PEFT's own generate to a conversation that ends with a question."""
     model, tokenizer = plain_peft(adapter)
     messages = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
     ids = Template(tokenizer, "chat", None).prompt_ids(messages)
-    if rival == "hard":
+    if variant == "hard":
         ids = tokenizer("Answer in one short sentence.", add_special_tokens=False)["input_ids"] + ids
     given = torch.tensor([ids])
-    with contextlib.nullcontext() if rival == "tuned" else model.disable_adapter():
+    with contextlib.nullcontext() if variant == "tuned" else model.disable_adapter():
         output = model.generate(
             input_ids=given, attention_mask=torch.ones_like(given), max_new_tokens=new_tokens, do_sample=False
         )
@@ -86,11 +86,11 @@ def test_a_question_from_a_pipe(answer: Command, argument: list[str]) -> None:
 
 
 def test_rivals_answer_under_headings(answer: Command) -> None:
-    parts = {rival: expected(rival, QUESTION) for rival in ("tuned", "hard", "bare")}
-    assert len(set(parts.values())) == 3, "the toy's rivals say different things"
-    shown = answer("generate", "--bare", "--hard", "--max-new-tokens", 40, QUESTION)
-    names = {"tuned": "tuned prompt", "hard": "hard prompt", "bare": "bare model"}
-    assert shown == "\n".join(f"{names[rival]}:\n{text}\n" for rival, text in parts.items())
+    parts = {variant: expected(variant, QUESTION) for variant in ("tuned", "hard", "base")}
+    assert len(set(parts.values())) == 3, "the toy's variants say different things"
+    shown = answer("generate", "--base", "--hard", "--max-new-tokens", 40, QUESTION)
+    names = {"tuned": "tuned prompt", "hard": "hard prompt", "base": "base model"}
+    assert shown == "\n".join(f"{names[variant]}:\n{text}\n" for variant, text in parts.items())
 
 
 def test_sampling_repeats_with_its_seed(answer: Command) -> None:

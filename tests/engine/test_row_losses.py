@@ -25,7 +25,7 @@ def make_rows() -> list[dict[str, list[int]]]:
     return rows
 
 
-def test_with_the_adapter_disabled_they_are_the_bare_models(toy_model: Path) -> None:
+def test_with_the_adapter_disabled_they_are_the_base_models(toy_model: Path) -> None:
     """Against transformers' own loss, row by row, without padding."""
     plain, rows = AutoModelForCausalLM.from_pretrained(toy_model), make_rows()
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)

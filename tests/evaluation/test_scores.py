@@ -12,17 +12,17 @@ from softprompt.runtime.errors import InputError
 
 REFERENCES = ["The cat sat on the mat.", "I am a robot.", "Paris is the capital of France.", "It is blue."]
 ANSWERS = {
-    "bare": ["The dog sat on a mat, I think.", "", "Paris.", "It is blue."],
+    "base": ["The dog sat on a mat, I think.", "", "Paris.", "It is blue."],
     "hard": ["A cat sat on the mat.", "I am not a robot.", "The capital is Paris.", "Blue."],
     "tuned": ["The cat sat on the mat.", "i am a  ROBOT.", "Paris is the capital.", "It is red."],
 }
 TOKENS = {
-    rival: [Answer(list(range(len(text.split()))), cut=False) for text in texts] for rival, texts in ANSWERS.items()
+    variant: [Answer(list(range(len(text.split()))), cut=False) for text in texts] for variant, texts in ANSWERS.items()
 }
 
 
 def scored(references: list[str] = REFERENCES, answers: dict[str, list[str]] = ANSWERS) -> dict[str, pd.DataFrame]:
-    return {rival: row_scores(TOKENS[rival], texts, references) for rival, texts in answers.items()}
+    return {variant: row_scores(TOKENS[variant], texts, references) for variant, texts in answers.items()}
 
 
 def of_sample() -> dict[str, dict]:
@@ -32,31 +32,31 @@ def of_sample() -> dict[str, dict]:
 
 def test_the_samples_chrf_and_bleu_are_sacrebleus_corpus_scores() -> None:
     found = of_sample()
-    for rival, texts in ANSWERS.items():
-        assert found["chrF"][rival]["mean"] == pytest.approx(CHRF().corpus_score(texts, [REFERENCES]).score)
-        assert found["BLEU"][rival]["mean"] == pytest.approx(BLEU().corpus_score(texts, [REFERENCES]).score)
+    for variant, texts in ANSWERS.items():
+        assert found["chrF"][variant]["mean"] == pytest.approx(CHRF().corpus_score(texts, [REFERENCES]).score)
+        assert found["BLEU"][variant]["mean"] == pytest.approx(BLEU().corpus_score(texts, [REFERENCES]).score)
 
 
 def test_every_score_has_an_interval_around_it_and_differences_to_the_rivals() -> None:
     for score in of_sample().values():
-        for name in ("bare", "hard", "tuned", "tuned_minus_bare", "tuned_minus_hard"):
+        for name in ("base", "hard", "tuned", "tuned_minus_base", "tuned_minus_hard"):
             assert score[name]["low"] <= score[name]["mean"] <= score[name]["high"], (score["score"], name)
         assert score["tuned_minus_hard"]["mean"] == pytest.approx(score["tuned"]["mean"] - score["hard"]["mean"])
 
 
 def test_shares_and_lengths() -> None:
     found = of_sample()
-    assert [found["exact match"][rival]["mean"] for rival in ANSWERS] == [0.25, 0, 0.5]
-    assert [found["empty"][rival]["mean"] for rival in ANSWERS] == [0.25, 0, 0]
+    assert [found["exact match"][variant]["mean"] for variant in ANSWERS] == [0.25, 0, 0.5]
+    assert [found["empty"][variant]["mean"] for variant in ANSWERS] == [0.25, 0, 0]
     assert found["length ratio"]["tuned"]["mean"] == (6 + 4 + 4 + 3) / 19
-    assert found["cut off"]["bare"]["mean"] == 0
+    assert found["cut off"]["base"]["mean"] == 0
 
 
 def test_an_exact_answer_has_every_full_score() -> None:
     first = scored()["tuned"].iloc[0]
     assert first["exact_match"]
     assert [first["chrf"], first["bleu"], first["rouge_l"]] == pytest.approx([100, 100, 100])
-    empty = scored()["bare"].iloc[1]
+    empty = scored()["base"].iloc[1]
     assert empty["empty"]
     assert [empty["chrf"], empty["bleu"], empty["rouge_l"]] == [0, 0, 0]
 
@@ -73,7 +73,7 @@ def test_rouge_l_is_of_words_and_of_chinese_characters() -> None:
 def test_chinese_references_take_the_chinese_tokenizer() -> None:
     assert bleu_tokenizer(["北京是中国的首都。", "OK"]) == "zh"
     assert bleu_tokenizer(["Beijing (北京) is the capital."]) == "13a"
-    answers = {rival: ["北京是中国的首都。"] * 4 for rival in ANSWERS}
+    answers = {variant: ["北京是中国的首都。"] * 4 for variant in ANSWERS}
     references = ["北京是中国的首都。"] * 3 + ["上海不是中国的首都。"]
     table = scored(references, answers)["tuned"]
     assert table["bleu"][0] == pytest.approx(100)

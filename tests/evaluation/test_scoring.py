@@ -52,14 +52,14 @@ def test_verdict(low: float, high: float, expected: str) -> None:
 
 def test_metrics_and_headline() -> None:
     losses = pd.DataFrame({"question_id": ["a", "a", "b"], "tokens": [2, 1, 3]})
-    losses["bare"], losses["hard"], losses["tuned"] = (
+    losses["base"], losses["hard"], losses["tuned"] = (
         losses["tokens"] * 2.0,
         losses["tokens"] * 1.5,
         losses["tokens"] * 1.0,
     )
     result = metrics(losses)
-    assert result["bare"] == {"loss": 2.0, "perplexity": pytest.approx(np.exp(2))}
-    assert result["tuned_minus_bare"]["mean"] == -1.0
+    assert result["base"] == {"loss": 2.0, "perplexity": pytest.approx(np.exp(2))}
+    assert result["tuned_minus_base"]["mean"] == -1.0
     assert (result["rows"], result["questions"], result["tokens"], result["verdict"]) == (3, 2, 6, "helps")
     text = headline(result)
     assert "| tuned prompt |          1.000 |       2.72 |" in text
@@ -67,7 +67,7 @@ def test_metrics_and_headline() -> None:
     line = "Verdict: helps. Against the hard prompt, the tuned prompt's loss is -0.500 [-0.500, -0.500] nats per token."
     assert text.endswith(line)
     assert short_headline(result) == {
-        "bare": 2.0,
+        "base": 2.0,
         "hard": 1.5,
         "tuned": 1.0,
         "tuned_minus_hard": -0.5,
@@ -79,11 +79,11 @@ def test_metrics_and_headline() -> None:
     ("low", "high", "effect"), [(0.1, 0.3, "harms"), (-0.3, -0.1, "helps there too"), (-0.1, 0.3, "no evidence")]
 )
 def test_forgetting_is_said_in_one_line(low: float, high: float, effect: str) -> None:
-    losses = pd.DataFrame({"question_id": ["a", "b"], "tokens": [2, 1], "bare": [4.0, 2.0], "hard": [3.0, 1.5]})
+    losses = pd.DataFrame({"question_id": ["a", "b"], "tokens": [2, 1], "base": [4.0, 2.0], "hard": [3.0, 1.5]})
     result = metrics(losses.assign(tuned=[2.0, 1.0]))
     gap = {"mean": (low + high) / 2, "low": low, "high": high}
-    last = headline({**result, "general": {"tuned_minus_bare": gap}}).splitlines()[-1]
-    assert last.startswith(f"On general text: {effect}")
+    last = headline({**result, "general": {"tuned_minus_base": gap}}).splitlines()[-1]
+    assert last.startswith(f"On out-of-domain text: {effect}")
     assert f"[{low:+.3f}, {high:+.3f}]" in last
 
 

@@ -18,8 +18,8 @@ def test_make_repro_again_does_nothing_and_says_so(clone: Path) -> None:
     assert stages_run(output) == []
     assert "up to date" in output
     metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
-    for rival, name in (("bare", "bare model"), ("hard", "hard prompt"), ("tuned", "tuned prompt")):
-        assert f"| {name:12} | {metrics[rival]['loss']:14.3f} |" in output
+    for variant, name in (("base", "base model"), ("hard", "hard prompt"), ("tuned", "tuned prompt")):
+        assert f"| {name:12} | {metrics[variant]['loss']:14.3f} |" in output
     assert "adapter models/adapter" in output
 
 

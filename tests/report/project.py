@@ -23,7 +23,7 @@ NASTY = (
     "--> ]]> <!--",
 )
 SOURCES = ("plain.yml", "<b onclick=alert(1)>|`@all`")
-RIVALS = ("bare", "hard", "tuned")
+VARIANTS = ("base", "hard", "tuned")
 
 
 def interval(mean: float, half: float = 0.1) -> dict[str, float]:
@@ -37,8 +37,8 @@ def make_rows(count: int = 24, answered: int = 18) -> list[dict[str, Any]]:
         text = NASTY[number % len(NASTY)]
         tuned = 2.0 + number / 10
         over_hard = -0.25 - number / 100 if number % 3 == 0 else 0.5 + (number - number % 5) / 50
-        over_bare = 0.75 - (number % 7) / 4
-        losses = {"bare": tuned + over_bare, "hard": tuned + over_hard, "tuned": tuned}
+        over_base = 0.75 - (number % 7) / 4
+        losses = {"base": tuned + over_base, "hard": tuned + over_hard, "tuned": tuned}
         row: dict[str, Any] = {
             "example_id": f"{number * 7919 % 1000:016x}",
             "question_id": f"{number:016x}",
@@ -47,14 +47,14 @@ def make_rows(count: int = 24, answered: int = 18) -> list[dict[str, Any]]:
             "reference": text,
             "question_tokens": 10 + number,
             "tokens": 5 + number,
-            **{f"{rival}_loss": loss for rival, loss in losses.items()},
-            "gain_over_bare": over_bare,
+            **{f"{variant}_loss": loss for variant, loss in losses.items()},
+            "gain_over_base": over_base,
             "gain_over_hard": over_hard,
         }
-        for rival in RIVALS:
-            empty = number == 4 and rival == "bare"
+        for variant in VARIANTS:
+            empty = number == 4 and variant == "base"
             values = {
-                "answer": "" if empty else f"{rival} says {text}",
+                "answer": "" if empty else f"{variant} says {text}",
                 "answer_tokens": 0 if empty else 7,
                 "cut": number % 6 == 0,
                 "empty": empty,
@@ -64,25 +64,27 @@ def make_rows(count: int = 24, answered: int = 18) -> list[dict[str, Any]]:
                 "rouge_l": 10.0,
                 "repetition": 0.0,
             }
-            row |= {f"{rival}_{name}": value if number < answered else None for name, value in values.items()}
+            row |= {f"{variant}_{name}": value if number < answered else None for name, value in values.items()}
         rows.append(row)
     return rows
 
 
 def make_metrics() -> dict[str, Any]:
-    losses = {rival: {"loss": loss, "perplexity": loss**3} for rival, loss in zip(RIVALS, (2.6, 2.4, 2.1), strict=True)}
-    gaps = {"tuned_minus_bare": interval(-0.5), "tuned_minus_hard": interval(-0.3)}
-    part = {"rows": 8, "questions": 7, "tokens": 99, "bare": 2.5, "hard": 2.25, "tuned": 2.0, **gaps}
+    losses = {
+        variant: {"loss": loss, "perplexity": loss**3} for variant, loss in zip(VARIANTS, (2.6, 2.4, 2.1), strict=True)
+    }
+    gaps = {"tuned_minus_base": interval(-0.5), "tuned_minus_hard": interval(-0.3)}
+    part = {"rows": 8, "questions": 7, "tokens": 99, "base": 2.5, "hard": 2.25, "tuned": 2.0, **gaps}
     slices = [
         {"by": "answer length", "slice": "1 to 9 tokens", **part},
         {"by": "answer length", "slice": "10 to 99 tokens", **part, "tuned_minus_hard": interval(0.2)},
         {"by": "source", "slice": SOURCES[0], **part, "tuned_minus_hard": interval(0.01)},
         {"by": "source", "slice": SOURCES[1], **part},
-        {"by": "source", "slice": NASTY[4] * 9, **part, "tuned_minus_bare": None, "tuned_minus_hard": None},
+        {"by": "source", "slice": NASTY[4] * 9, **part, "tuned_minus_base": None, "tuned_minus_hard": None},
     ]
     names = ("chrF", "BLEU", "ROUGE-L", "exact match", "length ratio", "cut off", "empty", "repetition")
     betters = ("higher", "higher", "higher", "higher", "near 1", "lower", "lower", "lower")
-    score = {rival: interval(0.5) for rival in RIVALS} | {"tuned_minus_bare": interval(0.2)}
+    score = {variant: interval(0.5) for variant in VARIANTS} | {"tuned_minus_base": interval(0.2)}
     scores = [
         {"score": name, "better": better, **score, "tuned_minus_hard": interval(0.01)}
         for name, better in zip(names, betters, strict=True)
@@ -101,7 +103,7 @@ def make_metrics() -> dict[str, Any]:
             "blocks": 32,
             "tokens": 4064,
             **losses,
-            "tuned_minus_bare": interval(0.4),
+            "tuned_minus_base": interval(0.4),
             "tuned_minus_hard": interval(0.3),
         },
     }

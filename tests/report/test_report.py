@@ -51,7 +51,7 @@ def test_every_text_of_the_data_is_text(results: Path) -> None:
         for name in ("href", "xlink:href", "src"):
             assert (attributes.get(name) or "#").startswith("#"), "nothing outside the page"
     for text in NASTY:
-        assert f"bare says {visible(text)}" in page.text
+        assert f"base says {visible(text)}" in page.text
     assert "49" not in re.findall(r"hard says (\S+)", page.text), "no template is run that stands in a text"
     assert "\u202e" not in page.text
     assert "safe ⟨U+202E⟩gnp.exe" in page.text
@@ -65,7 +65,7 @@ def test_what_stands_in_the_page(results: Path) -> None:
     assert "arXiv:2112.08348" in page.text
     assert "too few questions" in page.text
     sections = [attributes["id"] for tag, attributes in page.elements if tag in ("header", "section")]
-    expected = "result training slices rows scores answers forgetting preparation virtual-tokens provenance"
+    expected = "result training slices rows scores answers regression preparation virtual-tokens provenance"
     assert sections == expected.split()
     rows = [attributes for tag, attributes in page.elements if tag == "article"]
     order = [(float(row["data-hard"] or ""), row["data-id"]) for row in rows]
@@ -131,7 +131,7 @@ def test_a_missing_input_is_named_with_the_command_that_makes_it(results: Path, 
     ("name", "content"),
     [
         ("metrics.json", "{"),
-        ("metrics.json", '{"bare": {}}'),
+        ("metrics.json", '{"base": {}}'),
         ("predictions.parquet", "PAR"),
         ("train/metrics.json", '{"step": 1}'),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from softprompt.runtime.errors import InputError
-from softprompt.training.order import FilledUp, LikeLengthSampler, shares_of_a_step
+from softprompt.training.order import FilledUp, LengthGroupedSampler, shares_of_a_step
 
 LENGTHS = np.random.default_rng(0).integers(10, 200, size=203)
 
@@ -16,15 +16,15 @@ def padding(order: list[int], batch: int) -> float:
 
 
 def test_every_row_once() -> None:
-    sampler = LikeLengthSampler(LENGTHS, 8, seed=1)
+    sampler = LengthGroupedSampler(LENGTHS, 8, seed=1)
     assert len(sampler) == 203
     assert sorted(sampler) == list(range(203))
 
 
 def test_runs_agree_and_seeds_and_epochs_differ() -> None:
-    first, second = LikeLengthSampler(LENGTHS, 8, seed=1), LikeLengthSampler(LENGTHS, 8, seed=1)
+    first, second = LengthGroupedSampler(LENGTHS, 8, seed=1), LengthGroupedSampler(LENGTHS, 8, seed=1)
     assert list(first) == list(second)
-    assert list(first) != list(LikeLengthSampler(LENGTHS, 8, seed=2))
+    assert list(first) != list(LengthGroupedSampler(LENGTHS, 8, seed=2))
     second.set_epoch(1)
     assert list(first) != list(second)
 
@@ -32,23 +32,23 @@ def test_runs_agree_and_seeds_and_epochs_differ() -> None:
 def test_little_of_a_batch_is_padding() -> None:
     shuffled = np.random.default_rng(1).permutation(203).tolist()
     assert padding(shuffled, 8) > 0.3
-    assert padding(list(LikeLengthSampler(LENGTHS, 8, seed=1)), 8) < 0.15
+    assert padding(list(LengthGroupedSampler(LENGTHS, 8, seed=1)), 8) < 0.15
 
 
 def test_long_batches_stand_anywhere() -> None:
     """Sorting all rows would train on short answers first."""
-    order = list(LikeLengthSampler(LENGTHS, 8, seed=1))
+    order = list(LengthGroupedSampler(LENGTHS, 8, seed=1))
     means = [LENGTHS[order[start : start + 8]].mean() for start in range(0, 200, 8)]
     assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.5
 
 
 def test_fewer_rows_than_a_batch() -> None:
-    assert sorted(LikeLengthSampler([5, 3, 4], 8, seed=1)) == [0, 1, 2]
+    assert sorted(LengthGroupedSampler([5, 3, 4], 8, seed=1)) == [0, 1, 2]
 
 
 def test_several_processes_have_equal_shares_of_the_last_step_too() -> None:
-    order = list(LikeLengthSampler(LENGTHS, 8, seed=1, multiple=4))
-    assert order[:203] == list(LikeLengthSampler(LENGTHS, 8, seed=1))
+    order = list(LengthGroupedSampler(LENGTHS, 8, seed=1, multiple=4))
+    assert order[:203] == list(LengthGroupedSampler(LENGTHS, 8, seed=1))
     assert order[203:] == [203], "one that is no row"
     rows = FilledUp([{"input_ids": [1], "labels": [1]}] * 203, {"input_ids": [5, 6], "labels": [-100, 6]})
     assert len(rows) == 203

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softprompt.config import Params, load_params
 from softprompt.runtime.errors import InputError
-from softprompt.training.base import check_context, knob_of_memory, load_base_model
+from softprompt.training.base import check_context, load_base_model, naming_parameter
 from softprompt.training.initialise import new_soft_prompt
 from softprompt.training.training import PromptTrainer, make_trainer
 from tests.toy import TOY, write_params
@@ -219,9 +219,9 @@ def test_a_missing_device_is_refused(finished: Path, tmp_path: Path) -> None:
 def test_out_of_memory_names_the_knob() -> None:
     """torch's own allocator, asked for more than any machine has."""
     message = r"^out of memory; allowed: a smaller batch \(.*can't allocate memory"
-    with pytest.raises(InputError, match=message), knob_of_memory("a smaller batch"):
+    with pytest.raises(InputError, match=message), naming_parameter("a smaller batch"):
         torch.empty(2**54)
-    with pytest.raises(RuntimeError, match="size"), knob_of_memory("a smaller batch"):
+    with pytest.raises(RuntimeError, match="size"), naming_parameter("a smaller batch"):
         torch.ones(2) + torch.ones(3)
 
 

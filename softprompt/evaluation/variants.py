@@ -1,4 +1,4 @@
-"""The three rivals on identical rows: the bare model, the hard prompt (a text), and the tuned prompt."""
+"""The three variants on identical rows: the base model, the hard prompt (a text), and the tuned prompt."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,15 @@ from softprompt.data.tokens import IGNORED, Row
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
 from softprompt.evaluation.answers import Answer, generate_answers, generation_config
-from softprompt.evaluation.metrics import RIVALS
+from softprompt.evaluation.metrics import VARIANTS
 from softprompt.provenance.origin import read_origin
 from softprompt.runtime.errors import InputError
 from softprompt.training.base import check_context, load_base_model
 
 
 @dataclass(frozen=True)
-class Rivals:
-    """One frozen model as three rivals: with its adapter off, with a text in front of it, and with its adapter on.
+class Variants:
+    """One frozen model as three variants: with its adapter off, with a text in front of it, and with its adapter on.
 
     Attributes:
         model: the model behind the tuned prompt.
@@ -37,7 +37,7 @@ class Rivals:
     hard_prompt: list[int]
 
     @classmethod
-    def load(cls, base: Path, adapter: Path, params: Params) -> "Rivals":
+    def load(cls, base: Path, adapter: Path, params: Params) -> "Variants":
         """From the base model's folder, an adapter that was tuned on it, and `evaluate.hard_prompt`.
 
         Raises:
@@ -72,34 +72,34 @@ class Rivals:
         check_context(self.model.frozen, new_tokens + max(hard, soft), longest_question, answer)
 
     @contextlib.contextmanager
-    def turn(self, rival: str) -> Iterator[list[int]]:
-        """The model as `rival`, one of `RIVALS`; yields the tokens that go before each row."""
-        with contextlib.nullcontext() if rival == "tuned" else self.model.disable_adapter():
-            yield self.hard_prompt if rival == "hard" else []
+    def turn(self, variant: str) -> Iterator[list[int]]:
+        """The model as `variant`, one of `VARIANTS`; yields the tokens that go before each row."""
+        with contextlib.nullcontext() if variant == "tuned" else self.model.disable_adapter():
+            yield self.hard_prompt if variant == "hard" else []
 
     def losses(self, rows: pd.DataFrame, batch_size: int, what: str) -> pd.DataFrame:
-        """Summed loss in nats of each row of `input_ids` and `labels` under each rival, and its label `tokens`."""
+        """Summed loss in nats of each row of `input_ids` and `labels` under each variant, and its label `tokens`."""
         losses = pd.DataFrame(index=rows.index)
-        for rival in RIVALS:
-            with self.turn(rival) as ahead:
+        for variant in VARIANTS:
+            with self.turn(variant) as ahead:
                 behind = behind_text(rows[["input_ids", "labels"]].to_dict("records"), ahead)
-                losses[rival], losses["tokens"] = row_losses(self.model, behind, batch_size, f"{what}: {rival}")
+                losses[variant], losses["tokens"] = row_losses(self.model, behind, batch_size, f"{what}: {variant}")
         return losses
 
     def answers(self, questions: Sequence[list[int]], params: Params) -> dict[str, list[Answer]]:
-        """Each rival's answer to each of `questions`, token ids, by `evaluate.generate`."""
+        """Each variant's answer to each of `questions`, token ids, by `evaluate.generate`."""
         config = generation_config(params.evaluate.generate, self.model.frozen, self.template.end_id)
         answers = {}
-        for rival in RIVALS:
-            with self.turn(rival) as ahead:
+        for variant in VARIANTS:
+            with self.turn(variant) as ahead:
                 given = [ahead + question for question in questions]
-                answers[rival] = generate_answers(
+                answers[variant] = generate_answers(
                     self.model,
                     given,
                     config,
                     params.evaluate.batch_size,
                     seed=params.seed,
-                    description=f"answers: {rival}",
+                    description=f"answers: {variant}",
                 )
         return answers
 

@@ -1,4 +1,4 @@
-"""Blocks of general text, and what the virtual tokens lie near to."""
+"""Blocks of out-of-domain text, and what the virtual tokens lie near to."""
 
 from pathlib import Path
 
