@@ -21,16 +21,15 @@ HOME ?= /nonexistent
 export LOGNAME HOME
 endif
 
-# The system that the pipeline was made for. CPU: float32; DEVICE=cuda: the stored precision, bfloat16.
+# The system that the pipeline was made for.
 DEVICE ?= cpu
 TEXT = 下面是一段人与机器人的对话。
 REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
-	-S model.revision=7ae557604adf67be50417f59c2c2f167def9a775 -S model.sha256=null \
-	-S device=$(DEVICE) -S model.dtype=$(if $(filter cpu,$(DEVICE)),float32,auto) \
+	-S model.revision=7ae557604adf67be50417f59c2c2f167def9a775 -S device=$(DEVICE) \
 	-S 'data.source="hf://lyuricky/alpaca_data_zh_51k"' -S data.revision=main -S 'data.split="train[:10%]"' \
 	-S tokenize.max_length=256 -S evaluate.generate.max_new_tokens=256 \
 	-S 'evaluate.hard_prompt="$(TEXT)"' -S 'train.init_text="$(TEXT)"' \
-	-S train.epochs=1 -S train.max_steps=null -S train.batch_size=8 -S train.accumulation_steps=1
+	-S train.epochs=1 -S train.batch_size=8 -S train.accumulation_steps=1
 
 JOBS ?= 2
 TRIALS ?= 10

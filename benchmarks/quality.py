@@ -105,7 +105,8 @@ def main() -> None:
     print(table(results))
     if arguments.set == "{}" and arguments.seeds == SEEDS:
         settings = {
-            "steps": params.train.max_steps,
+            "epochs": params.train.epochs,
+            "max_steps": params.train.max_steps,
             "rows_a_step": params.train.batch_size * params.train.accumulation_steps,
         }
         write_json(RESULT, {**settings, "recipes": {**earlier(), **results}})

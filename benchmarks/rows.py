@@ -86,7 +86,8 @@ def prepare_project(folder: Path, data: Path, max_rows: int | None) -> None:
     params = yaml.load(Path("params.yaml"))
     params["data"] |= {"source": str(data), "sha256": None, "split": "train"}
     params["prepare"]["max_rows"] = max_rows
-    params["tokenize"] |= {"template": "chat", "system": None, "max_length": MAX_LENGTH, "workers": params["threads"]}
+    params["tokenize"] |= {"template": "chat", "system": None, "max_length": MAX_LENGTH}
+    params["runtime"]["workers"] = params["threads"]
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "models").mkdir(parents=True)
     (folder / BASE_MODEL).symlink_to(BASE_MODEL.resolve())

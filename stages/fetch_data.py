@@ -12,7 +12,6 @@ from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, write_json
 from softprompt.runtime.paths import RAW
 from softprompt.runtime.progress import quiet_libraries
-from softprompt.runtime.secrets import redacted
 from softprompt.sources import fetched
 
 
@@ -33,7 +32,7 @@ def main(params: Params) -> None:
     with output_folder(RAW) as folder:
         pq.write_table(pa.Table.from_pylist(rows, schema=RAW_SCHEMA), folder / "rows.parquet")
         write_json(folder / "source.json", {**found.record, "rows": total, "split": data.split})
-    print(f"fetch_data: {redacted(data.source)}: {len(rows):,} of {total:,} rows in {RAW}/rows.parquet")
+    print(f"fetch_data: {found.record['source']}: {len(rows):,} of {total:,} rows in {RAW}/rows.parquet")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from softprompt.data.readers.texts import read_texts, select_text_files
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, write_json
 from softprompt.runtime.paths import GENERAL
-from softprompt.runtime.secrets import redacted
 from softprompt.sources import fetched
 
 
@@ -31,7 +30,7 @@ def main(params: Params) -> None:
     with output_folder(GENERAL) as folder:
         pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), folder / "texts.parquet")
         write_json(folder / "source.json", {**record, "texts": len(texts)})
-    print(f"fetch_general: {redacted(general.source or 'no source')}: {len(texts):,} texts in {GENERAL}/texts.parquet")
+    print(f"fetch_general: {record['source'] or 'no source'}: {len(texts):,} texts in {GENERAL}/texts.parquet")
 
 
 if __name__ == "__main__":

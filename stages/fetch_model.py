@@ -28,7 +28,7 @@ def main(params: Params) -> None:
                 raise InputError(f"model.source: {model.source!r}: {error}") from error
             write_json(folder / "source.json", found.record)
     size = sum(path.stat().st_size for path in BASE_MODEL.glob("*.safetensors"))
-    print(f"fetch_model: {model.source}: {size / 1e6:.0f} MB of weights in {BASE_MODEL}/")
+    print(f"fetch_model: {found.record['source']}: {size / 1e6:.0f} MB of weights in {BASE_MODEL}/")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main(params: Params) -> None:
 
 
 def _local_files(source: str | None, select: Select) -> dict[str, str]:
-    if source is None or "://" in source:
+    if source is None or "://" in local.resolved(source):
         return {}
     try:
         found = local.find(source, select)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.data.templates.workers import EncodedBatch, encoder
-from softprompt.data.tokens import IGNORED, TOKENIZED_SCHEMA
+from softprompt.data.tokens import IGNORED, TOKENIZED_SCHEMA, context_of
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
@@ -23,7 +23,9 @@ def main(params: Params) -> None:
     """Write train, validation and test.arrow (streams that `datasets` maps), template.json and the token statistics."""
     base, prepared = verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare")
     report: dict[str, dict] = {}
-    with encoder(base, params.tokenize) as encode, output_folder(TOKENIZED) as folder:
+    max_length = params.tokenize.max_length or _context(base)
+    settings = params.tokenize.model_copy(update={"max_length": max_length})
+    with encoder(base, settings, params.runtime.workers) as encode, output_folder(TOKENIZED) as folder:
         for split in SPLITS:
             with pq.ParquetFile(prepared / f"{split}.parquet") as file:
                 batches = encode(batch.to_pylist() for batch in file.iter_batches(BATCH))
@@ -32,20 +34,27 @@ def main(params: Params) -> None:
             if not report[split]["rows"]:
                 shortest = report[split]["shortest_dropped"]
                 raise InputError(
-                    f"tokenize.max_length: {params.tokenize.max_length} is too small for every question of "
+                    f"tokenize.max_length: {max_length} is too small for every question of "
                     f"{split}.parquet: the shortest takes {shortest} tokens, and an answer at least one more"
                 )
         # It goes on with the adapter, which is of no use without it.
-        settings = params.tokenize.model_dump(include={"template", "system"})
-        write_json(folder / "template.json", settings)
+        write_json(folder / "template.json", settings.model_dump(include={"template", "system"}))
     totals = {name: sum(counts[name] for counts in report.values()) for name in ("cut", "dropped")}
-    splits = [{"split": split, **counts} for split, counts in report.items()]
+    longest = params.tokenize.max_length or max(counts["max"] for counts in report.values())
+    # Of each split, since DVC makes a column of every number that is in no list.
+    splits = [{"split": split, "max_length": longest, **counts} for split, counts in report.items()]
     write_json(RESULTS / "tokenize.json", {**totals, "splits": splits})
     for split, counts in report.items():
         print(
             f"tokenize: {split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['cut']:,} answers cut, "
             f"{counts['dropped']:,} rows dropped (no room for a label)"
         )
+
+
+def _context(base: Path) -> int | None:
+    from transformers import AutoConfig
+
+    return context_of(AutoConfig.from_pretrained(base))
 
 
 def _write(path: Path, batches: Iterator[EncodedBatch], bar: tqdm) -> dict:

@@ -5,7 +5,7 @@ from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.distributed.launch import launched
 from softprompt.runtime.outputs import output_folder, removed_on_failure, verified
-from softprompt.runtime.paths import ADAPTER, BASE_MODEL, RESULTS, TOKENIZED
+from softprompt.runtime.paths import ADAPTER, BASE_MODEL, RESULTS, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 
 REMEDY = (
@@ -22,7 +22,7 @@ def main(params: Params) -> None:
 
     from softprompt.engine.batches import row_lengths
     from softprompt.provenance.origin import origin_of_a_run, write_origin
-    from softprompt.training.base import check_context, load_base_model, naming_parameter
+    from softprompt.training.base import check_lengths, hard_prompt_tokens, load_base_model, naming_parameter
     from softprompt.training.card import model_card
     from softprompt.training.initialise import new_soft_prompt
     from softprompt.training.resume import checkpoint_folder, key_of_the_run
@@ -31,12 +31,21 @@ def main(params: Params) -> None:
     quiet_libraries()
     rows = {
         split: Dataset.from_file(str(tokenized / f"{split}.arrow")).select_columns(["input_ids", "labels"])
-        for split in ("train", "validation")
+        for split in SPLITS
     }
-    base_model = load_base_model(base, params)
     longest = max(int(row_lengths(part).max()) for part in rows.values())
-    check_context(base_model, params.train.num_virtual_tokens, longest, "train.num_virtual_tokens: a soft prompt")
+    del rows["test"]  # all but its lengths
+    base_model = load_base_model(base, params)
     tokenizer = AutoTokenizer.from_pretrained(base)
+    # What `evaluate` would refuse, as far as it can be known before hours of training.
+    check_lengths(
+        base_model,
+        hard=len(hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt)),
+        soft=params.train.num_virtual_tokens,
+        longest_row=max(longest, params.general.block_tokens if params.general.source else 0),
+        longest_question=1,
+        new_tokens=params.evaluate.generate.max_new_tokens or 1,
+    )
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
     origin = origin_of_a_run()
     if not distributed.is_first():  # it trains along; the first one writes

@@ -13,8 +13,12 @@ from tests.toy import ROOT, STAGES
 GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # The others have their stage's name.
 SECTIONS = {"fetch_model": "model", "fetch_data": "data", "fetch_general": "general"}
-# Keys that change the time a stage takes, but not one byte of what it writes.
-UNDECLARED = {"tokenize.workers", "train.save_every", "evaluate.require"}
+KEYS = {key for key, _ in known_keys(Params)}
+
+
+def keys_of(param: str) -> set[str]:
+    """The keys of params.yaml that an entry of `params` stands for: of a section, all."""
+    return {key for key in KEYS if key == param or key.startswith(f"{param}.")}
 
 
 def file_of(module: str) -> Path | None:
@@ -55,24 +59,32 @@ def test_a_stage_depends_on_the_code_that_it_imports(stage: str) -> None:
     # Of a stage that reads keys of another section, that section's schema too.
     # (Of the model's, others read what concerns its loading, and take it for what torch and transformers say.)
     loading = {"model.dtype", "model.device_map"}
-    read = {param.split(".")[0] for param in set(GRAPH[stage]["params"]) - loading if "." in param}
+    keys = {key for param in GRAPH[stage]["params"] for key in keys_of(param)} - loading
+    read = {key.split(".")[0] for key in keys if "." in key}
     wanted |= {f"stages/{stage}.py", *(f"softprompt/config/{section}.py" for section in read)}
     if stage == "report":  # it shows the hash of all code
         wanted = {"softprompt", "stages"}
     assert {dep for dep in GRAPH[stage]["deps"] if dep.startswith(("softprompt", "stages"))} == wanted
 
 
+def declared(stage: str) -> list[str]:
+    return [key for param in GRAPH[stage]["params"] for key in sorted(keys_of(param))]
+
+
 def test_every_key_is_a_param_of_a_stage_and_every_param_is_a_key() -> None:
-    keys = {key for key, _ in known_keys(Params)}
-    declared = {param for stage in GRAPH.values() for param in stage["params"]}
-    whole = {"data.columns", "evaluate.generate"}  # mappings that are declared as one
-    within = {key for key in keys if key.rpartition(".")[0] in whole}
-    assert declared == keys - UNDECLARED - within | whole
+    """But for those of `runtime`, which change not one byte of what a stage writes."""
+    assert all(keys_of(param) for stage in GRAPH.values() for param in stage["params"])
+    found = {key for stage in GRAPH for key in declared(stage)}
+    assert found == {key for key in KEYS if not key.startswith("runtime.")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_key_is_declared_once(stage: str) -> None:
+    assert len(declared(stage)) == len(set(declared(stage)))
 
 
 def test_the_report_reruns_for_every_param_that_it_shows() -> None:
-    others = [param for stage, definition in GRAPH.items() if stage != "report" for param in definition["params"]]
-    assert sorted(GRAPH["report"]["params"]) == sorted(set(others))
+    assert set(declared("report")) == {key for stage in GRAPH if stage != "report" for key in declared(stage)}
 
 
 def test_stage_file_and_section_are_one_word() -> None:
@@ -82,5 +94,5 @@ def test_stage_file_and_section_are_one_word() -> None:
         if stage in ("local_sources", "report"):
             continue  # nothing about them can be chosen
         section = SECTIONS.get(stage, stage)
-        assert any(param.startswith(f"{section}.") for param in definition["params"])
+        assert any(param.split(".")[0] == section for param in definition["params"])
         assert section in Params.model_fields

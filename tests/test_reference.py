@@ -53,7 +53,7 @@ def test_make_reference(hub: Hub, tmp_path: Path) -> None:
     commit = hub.repository("lyuricky/alpaca_data_zh_51k", "datasets").commit(data)
 
     clone = clone_of_the_working_tree(tmp_path / "clone")
-    write_params(clone, **{"evaluate.rows": 4, "general.blocks": 4})  # a tenth of these rows is no large test split
+    write_params(clone, **{"evaluate.rows": 4, "general.blocks": 4})  # for the sake of time
     output = call(clone, "make reference")
     assert "Traceback" not in output
     source = json.loads((clone / "data/raw/source.json").read_text(encoding="utf-8"))

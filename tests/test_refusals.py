@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import Refusal, Run
@@ -13,7 +14,8 @@ from tests.toy import make_model, toy_rows, write_params, write_rows
 def test_no_such_model(refusal: Refusal) -> None:
     message = refusal("fetch_model", **{"model.source": "toy/nothing"})
     assert message == (
-        "error: model.source: 'toy/nothing': no such file or folder (relative paths start at the repository's root)"
+        "error: model.source: 'toy/nothing': no such file or folder (relative paths start at the repository's root; on "
+        "the Hugging Face hub: hf://toy/nothing)"
     )
 
 
@@ -102,12 +104,9 @@ BEFORE_EVALUATE = ("fetch_model", "fetch_data", "fetch_general", "prepare", "tok
 def test_what_evaluate_can_not_score(refusal: Refusal, run: Run) -> None:
     """Each with one line, before anything is scored."""
     run(*BEFORE_EVALUATE)
-    message = refusal("evaluate", **{"evaluate.rows": 1000})
-    assert "evaluate.rows: 1000 is more than the" in message
-    assert "or null for all" in message
-    message = refusal("evaluate", **{"evaluate.rows": 2, "general.blocks": 1000})
-    assert "general.blocks: 1000 is more than the" in message
-    message = refusal("evaluate", **{"general.blocks": 2, "evaluate.generate.max_new_tokens": 500})
+    message = refusal("evaluate", **{"general.block_tokens": 10_000})
+    assert "general.block_tokens: no text of general.source has 10000 tokens; allowed: fewer" in message
+    message = refusal("evaluate", **{"general.block_tokens": 16, "evaluate.generate.max_new_tokens": 500})
     assert "evaluate.generate.max_new_tokens: an answer of 500 tokens after" in message
     assert "the model's context is 512 tokens" in message
 
@@ -191,6 +190,33 @@ def test_a_prompt_beyond_the_context(refusal: Refusal, run: Run) -> None:
     assert "train.num_virtual_tokens: a soft prompt of 500 tokens" in refusal(
         "train", **{"train.num_virtual_tokens": 500}
     )
+
+
+def test_what_evaluate_would_refuse_is_refused_before_the_training(refusal: Refusal, run: Run, project: Path) -> None:
+    run("fetch_model", "fetch_data", "prepare", "tokenize")
+    usual = {"evaluate.hard_prompt": "Be brief.", "evaluate.generate.max_new_tokens": 8, "general.block_tokens": 16}
+    for key, value, expected in (
+        ("evaluate.hard_prompt", "fog " * 500, "evaluate.hard_prompt: a text of"),
+        ("evaluate.generate.max_new_tokens", 508, "evaluate.generate.max_new_tokens: an answer of 508 tokens after"),
+        ("general.block_tokens", 510, "train.num_virtual_tokens: a soft prompt of 4 tokens and a row of 510 make 514"),
+    ):
+        assert expected in refusal("train", **{**usual, key: value})
+    # Only rows of the test split are too long.
+    test = {row["messages"][0]["content"] for row in pq.read_table("data/prepared/test.parquet").to_pylist()}
+    rows = [
+        {
+            **row,
+            "output": row["output"]
+            * (60 if "\n".join(filter(None, (row["instruction"], row["input"]))) in test else 1),
+        }
+        for row in toy_rows()
+    ]
+    write_rows(project, rows)
+    write_params(project, **usual, **{"tokenize.max_length": 510})
+    run("fetch_data", "prepare", "tokenize")
+    message = refusal("train")
+    assert "a soft prompt of 4 tokens and a row of 510 make 514, but the model's context is 512 tokens" in message
+    assert "lower it, or tokenize.max_length to 508" in message
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,12 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softprompt.config import load_params
+from softprompt.evaluation.sample import longest_answer
+from softprompt.evaluation.variants import Variants
 from softprompt.runtime.outputs import sha256_of
 from tests.conftest import Run
 from tests.gguf_file import write_gguf
-from tests.toy import ROOT, STAGES, toy_rows, write_params, write_rows
+from tests.toy import ROOT, STAGES, make_model, toy_rows, write_params, write_rows
 
 OUTPUTS = {
     "models/base": {
@@ -45,6 +47,7 @@ OUTPUTS = {
         "origin.json",
     },
     "data/general": {"SHA256SUMS", "source.json", "texts.parquet"},
+    "data/sources": {"data.json", "general.json", "model.json"},
     "data/raw": {"SHA256SUMS", "rows.parquet", "source.json"},
     "data/prepared": {"SHA256SUMS", "test.parquet", "train.parquet", "validation.parquet"},
     "data/tokenized": {"SHA256SUMS", "template.json", "test.arrow", "train.arrow", "validation.arrow"},
@@ -80,7 +83,7 @@ def test_the_same_bytes_again_elsewhere(
     finished: Path, run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    write_params(project, **{"tokenize.workers": 2})
+    write_params(project, **{"runtime.workers": 2})
     torch.manual_seed(99)
     run(*STAGES)
     assert outputs(project) == outputs(finished)
@@ -213,6 +216,67 @@ def test_predictions_have_every_row_and_the_sample_its_answers(finished: Path) -
     assert list(lines[0]) == list(rows.columns)
 
 
+def test_rows_and_blocks_are_at_most_and_an_answer_as_long_as_the_datas(
+    finished: Path, project: Path, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished, project, dirs_exist_ok=True)
+    many = {"evaluate.rows": 1000, "general.blocks": 1000, "evaluate.generate.max_new_tokens": None}
+    write_params(project, **many)
+    run("evaluate")
+    metrics = json.loads(Path("results/metrics.json").read_text(encoding="utf-8"))
+    rows = pd.read_parquet("results/predictions.parquet")
+    assert rows["tuned_answer"].notna().all()
+    assert metrics["answers"]["rows"] == len(rows) == metrics["rows"]
+    printed = capfd.readouterr().out
+    assert f"evaluate: evaluate.rows is 1000: all {len(rows)} rows of the test split are answered" in printed
+    blocks = metrics["general"]["blocks"]
+    assert f"evaluate: general.blocks is 1000: all {blocks} blocks that the text makes are scored" in printed
+    known = [row for split in ("train", "validation") for row in Dataset.from_file(f"data/tokenized/{split}.arrow")]
+    longest = max(sum(label >= 0 for label in row["labels"]) for row in known)
+    assert metrics["answers"]["max_new_tokens"] == longest
+    assert rows["tuned_answer_tokens"].max() == longest > 8
+
+
+def test_without_a_max_length_the_longest_row_decides(finished: Path, project: Path, run: Run) -> None:
+    def tokenized() -> tuple[set[int], int, int]:
+        """What the splits record as the largest length, their longest row, and how many answers are cut."""
+        run("tokenize")
+        report = json.loads(Path("results/tokenize.json").read_text(encoding="utf-8"))
+        splits = report["splits"]
+        return {split["max_length"] for split in splits}, max(split["max"] for split in splits), report["cut"]
+
+    shutil.copytree(finished, project, dirs_exist_ok=True)
+    write_params(project, **{"tokenize.max_length": None})
+    recorded, longest, cut = tokenized()
+    for split in ("train", "validation", "test"):
+        file = f"data/tokenized/{split}.arrow"
+        assert sha256_of(project / file) == sha256_of(finished / file)
+    assert (recorded, cut) == ({longest}, 0)
+    make_model(project / "toy/model", max_position_embeddings=60)
+    run("fetch_model")
+    recorded, longest, cut = tokenized()
+    assert (recorded, longest) == ({60}, 60), "the model's context"
+    assert cut > 0
+    write_params(project, **{"tokenize.max_length": 200})
+    assert tokenized()[0] == {200}
+
+
+def test_an_answer_is_no_longer_than_the_context_leaves(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    variants = Variants.load(Path("models/base"), Path("models/adapter"), load_params())
+    assert variants.room_after(100) == 512 - max(4, len(variants.hard_prompt)) - 100
+
+
+def test_the_longest_answer_of_a_conversation_is_a_turn(tmp_path: Path) -> None:
+    labels = [[-100, 1, 2, -100, 3, 4, 5], [-100, -100, 6, 7], [-100, 8]]
+    for split in ("train", "validation"):
+        table = pa.table({"labels": pa.array(labels, pa.list_(pa.int32()))})
+        with pa.ipc.new_stream(tmp_path / f"{split}.arrow", table.schema) as stream:
+            stream.write_table(table)
+        labels = labels[1:]
+    assert longest_answer(tmp_path) == 3
+
+
 def test_answers_are_those_of_plain_peft(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each question alone, with transformers' and PEFT's own generate; the hard prompt as text in the same place."""
     monkeypatch.chdir(finished)
@@ -270,7 +334,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(finished: Path, tmp_
     shutil.rmtree(tmp_path / "models/adapter")
     curve = tmp_path / "results/train/plots/metrics/train/loss.tsv"
     curve.unlink()
-    write_params(tmp_path, **{"train.init": "vocabulary", "train.max_steps": 2000, "train.save_every": 2000})
+    write_params(tmp_path, **{"train.init": "vocabulary", "train.max_steps": 2000, "runtime.save_steps": 2000})
     stage = subprocess.Popen(
         # What runs in the background inherits an ignored SIGINT.
         ["env", "--default-signal=INT", sys.executable, "-m", "stages.train"],

@@ -10,6 +10,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from softprompt.config.evaluate import Generate
 from softprompt.data.rows import Message
+from softprompt.data.tokens import context_of
 from softprompt.evaluation.answers import answer_of, generation_config, sampling
 from softprompt.evaluation.headline import NAMES
 from softprompt.runtime.errors import InputError
@@ -67,8 +68,9 @@ class Answerer:
     """
 
     def __init__(self, variants: "Variants", settings: Generate, seed: int, shown: Sequence[str]) -> None:
-        self.variants, self.new_tokens, self.seed, self.shown = variants, settings.max_new_tokens, seed, shown
+        self.variants, self.seed, self.shown = variants, seed, shown
         self.config = generation_config(settings, variants.model.frozen, variants.template.end_id)
+        self.new_tokens: int = self.config.max_new_tokens
 
     def answer(self, messages: list[Message], note: Callable[[str], None]) -> str:
         """Print each variant's answer to `messages`, under its name where there are several; return the tuned one's.
@@ -105,7 +107,7 @@ class Answerer:
         return streamer.text
 
     def _check_room(self, variant: str, question: int) -> None:
-        context = getattr(self.variants.model.frozen.config, "max_position_embeddings", None)
+        context = context_of(self.variants.model.frozen.config)
         ahead = {"tuned": self.variants.virtual_tokens, "hard": len(self.variants.hard_prompt), "base": 0}[variant]
         total = ahead + question + self.new_tokens
         if context is not None and total > context:

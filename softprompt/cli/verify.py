@@ -9,6 +9,7 @@ import typer
 
 from softprompt.cli.loading import enter_repository
 from softprompt.cli.lock import tree_of
+from softprompt.provenance.graph import read_yaml, single_keys
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.paths import RESULTS
 
@@ -65,8 +66,6 @@ def verify(
 
 def differences(there: Path, here: Path) -> tuple[list[str], list[str]]:
     """How the dvc.lock in `here` differs from the one in `there`: faults, and outputs whose bytes may differ."""
-    from softprompt.provenance.graph import read_yaml
-
     was, now = (read_yaml(root / LOCK)["stages"] for root in (there, here))
     faults, rounded = list[str](), set[str]()
     for stage in was | now:
@@ -95,7 +94,8 @@ def _inputs(lock: dict[str, Any], stage: str) -> dict[str, Any]:
     """Command, code, own files and params of `stage`; what other stages have written follows from theirs."""
     written = {out["path"] for entry in lock.values() for out in entry.get("outs", [])}
     deps = {path: digest for path, digest in _hashes(lock[stage].get("deps", [])).items() if path not in written}
-    params = {key: value for file in lock[stage].get("params", {}).values() for key, value in file.items()}
+    declared = [item for file in lock[stage].get("params", {}).values() for item in file.items()]
+    params = {key: value for name, group in declared for key, value in single_keys(name, group)}
     return {"command": lock[stage]["cmd"], **deps, **params}
 
 

@@ -15,6 +15,7 @@ from softprompt.config.faults import describe
 from softprompt.config.general import General
 from softprompt.config.model import Model
 from softprompt.config.prepare import Prepare
+from softprompt.config.runtime import Runtime
 from softprompt.config.section import Section
 from softprompt.config.tokenize import Tokenize
 from softprompt.config.train import Train
@@ -49,6 +50,7 @@ class Params(Section):
     tokenize: Tokenize
     train: Train
     evaluate: Evaluate
+    runtime: Runtime
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from softprompt.config.section import Revision, Section, Sha256, Source
+from softprompt.config.section import Checksum, Revision, Section, Source
 
 Column = Annotated[str, Field(min_length=1)]
 
@@ -39,7 +39,7 @@ class Data(Section):
 
     source: Source
     revision: Revision | None
-    sha256: Sha256 | None
+    sha256: Checksum
     format: Literal["auto", "alpaca", "prompt_completion", "chat"]
     columns: Columns
     split: Annotated[str, Field(min_length=1)]

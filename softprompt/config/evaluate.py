@@ -10,7 +10,7 @@ from softprompt.config.section import Positive, Section
 class Generate(Section):
     """How answers are generated; the names and meanings are those of transformers' `GenerationConfig`."""
 
-    max_new_tokens: Positive
+    max_new_tokens: Positive | None
     do_sample: bool
     temperature: Annotated[float, Field(gt=0, le=1e6)]
     top_k: Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -26,7 +26,6 @@ class Evaluate(Section):
     rows: Positive | None
     rows_seed: Annotated[int, Field(ge=0, lt=2**32)]
     generate: Generate
-    require: bool
 
     @field_validator("hard_prompt")
     @classmethod

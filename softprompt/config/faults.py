@@ -19,7 +19,12 @@ WHAT = {
     "finite_number": "a finite number",
     "model_type": "a section with keys of its own",
     "string_too_short": "a text that is not empty",
-    "string_pattern_mismatch": "64 hexadecimal digits in lower case",
+}
+# Keys that stood elsewhere or had another name: what an older params.yaml has.
+RENAMED = {
+    "tokenize.workers": "runtime.workers",
+    "train.save_every": "runtime.save_steps",
+    "evaluate.require": "runtime.require",
 }
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
@@ -43,7 +48,9 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
         key = next((known for known in fields if path == known or path.startswith(f"{known}.")), path)
         if key in lines:
             continue
-        if fault["type"] in ("extra_forbidden", "invalid_key"):
+        if key in RENAMED:
+            lines[key] = f"{key}: now {RENAMED[key]}; move its value there"
+        elif fault["type"] in ("extra_forbidden", "invalid_key"):
             lines[key] = f"{key}: unknown key; {_nearest(key, list(fields))}"
         elif fault["type"] == "missing":
             lines[key] = f"{key}: missing; every key has to be there"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from softprompt.config.section import Positive, Revision, Section, Sha256, Source
+from softprompt.config.section import Checksum, Positive, Revision, Section, Source
 
 
 class General(Section):
@@ -12,7 +12,7 @@ class General(Section):
 
     source: Source | None
     revision: Revision | None
-    sha256: Sha256 | None
+    sha256: Checksum
     column: Annotated[str, Field(min_length=1)]
     blocks: Positive
     block_tokens: Annotated[int, Field(ge=2, le=2**31 - 1)]

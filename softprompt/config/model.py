@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from softprompt.config.section import Revision, Section, Sha256, Source
+from softprompt.config.section import Checksum, Revision, Section, Source
 
 
 class Model(Section):
@@ -10,6 +10,6 @@ class Model(Section):
 
     source: Source
     revision: Revision | None
-    sha256: Sha256 | None
-    dtype: Literal["float32", "bfloat16", "float16", "auto"]
+    sha256: Checksum
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] | None
     device_map: Literal["auto"] | None

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from softprompt.runtime.secrets import has_userinfo
 from softprompt.runtime.text import is_text
@@ -20,7 +20,6 @@ def _is_public(source: str) -> str:
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(_is_public)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _is_revision(text: str) -> str:
@@ -30,6 +29,26 @@ def _is_revision(text: str) -> str:
 
 
 Revision = Annotated[str, AfterValidator(_is_revision)]
+
+
+def _is_checksum(value: Any) -> Any:
+    digits = "64 hexadecimal digits in lower case"
+    if isinstance(value, dict):
+        for source, checksum in value.items():
+            if not isinstance(source, str) or not _is_sha256(checksum):
+                raise ValueError(f"{digits} of each source, and {source!r} has {checksum!r}")
+            _is_public(source)
+    elif value is not None and not _is_sha256(value):
+        raise ValueError(f"{digits}, a mapping from sources to such digits, or null")
+    return value
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+# Of the source that is named, or by source: one that the mapping doesn't name is not checked.
+Checksum = Annotated[str | dict[str, str] | None, BeforeValidator(_is_checksum)]
 
 
 class Section(BaseModel):

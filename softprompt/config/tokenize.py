@@ -15,8 +15,7 @@ class Tokenize(Section):
 
     template: str
     system: str | None
-    max_length: Annotated[int, Field(ge=2, le=2**31 - 1)]
-    workers: Annotated[int, Field(ge=1, le=1024)]
+    max_length: Annotated[int, Field(ge=2, le=2**31 - 1)] | None
 
     @field_validator("template")
     @classmethod

@@ -26,14 +26,13 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] | None
     schedule: Literal["linear", "cosine", "constant"]
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
-    epochs: Annotated[float, Field(gt=0)] | None
+    epochs: Annotated[float, Field(gt=0)]
     max_steps: Positive | None
     batch_size: Positive
     accumulation_steps: Positive
     clip_norm: Annotated[float, Field(gt=0)] | None
     evaluate_every: Positive
     patience: Positive | None
-    save_every: Positive
 
     @property
     def initialisation(self) -> str:
@@ -57,14 +56,3 @@ class Train(Section):
         if init == "text" and not (text and text.strip()):
             raise ValueError("a text where train.init is text, as it is by default")
         return text
-
-    @field_validator("max_steps")
-    @classmethod
-    def is_the_only_length(cls, max_steps: int | None, info: ValidationInfo) -> int | None:
-        """Refuse two lengths of training, or none."""
-        if "epochs" in info.data and (info.data["epochs"] is None) == (max_steps is None):
-            raise ValueError(
-                f"exactly one of train.epochs and train.max_steps, and null for the other (epochs is "
-                f"{'null' if info.data['epochs'] is None else info.data['epochs']})"
-            )
-        return max_steps

@@ -1,6 +1,11 @@
 """What a tokenized row is, from tokenize to train and evaluate."""
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 IGNORED = -100  # label of a token that is no part of the loss, as in torch and transformers
 
@@ -14,3 +19,8 @@ TOKENIZED_SCHEMA = pa.schema(
         ("question_id", pa.string()),
     ]
 )
+
+
+def context_of(config: "PretrainedConfig") -> int | None:
+    """Tokens that a model of `config` takes at most; None where its architecture sets no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)

@@ -60,7 +60,7 @@ def main() -> None:
     """Print the headline of results/metrics.json.
 
     Raises:
-        InputError: where `evaluate.require` wants a tuned prompt that is better than the hard one, and it is not.
+        InputError: where `runtime.require` wants a tuned prompt that is better than the hard one, and it is not.
     """
     params = load_params()
     if not METRICS.is_file():
@@ -68,9 +68,9 @@ def main() -> None:
     metrics = json.loads(METRICS.read_text(encoding="utf-8"))
     print(f"\n{headline(metrics)}\n")
     print(f"report {RESULTS}/report.html · metrics {METRICS} · rows {RESULTS}/predictions.parquet · adapter {ADAPTER}")
-    if params.evaluate.require and metrics["verdict"] != "helps":
+    if params.runtime.require and metrics["verdict"] != "helps":
         raise InputError(
-            "evaluate.require: the tuned prompt has to be better than the hard one, and the interval of the difference "
+            "runtime.require: the tuned prompt has to be better than the hard one, and the interval of the difference "
             f"does not say so ({shown(metrics['tuned_minus_hard'])}); {RESULTS}/report.html has the reasons"
         )
 

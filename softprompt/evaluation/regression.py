@@ -11,11 +11,10 @@ from softprompt.data.rows import short_hash
 from softprompt.data.tokens import IGNORED
 from softprompt.evaluation.metrics import loss_metrics
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.secrets import redacted
 
 
 def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, general: General) -> pd.DataFrame:
-    """Blocks of `general.block_tokens` tokens of the texts, the `general.blocks` of lowest hash, in the texts' order.
+    """Blocks of `general.block_tokens` tokens of the texts, in their order: at most `general.blocks`, of lowest hash.
 
     A text's rest that fills no block is left out. Every token but a block's first has a label, the same ones for the
     base model, for which nothing predicts the first.
@@ -24,30 +23,28 @@ def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, genera
         `input_ids`, `labels`, and `question_id`: the text that a block is of, since blocks of one are not independent.
 
     Raises:
-        InputError: if the texts make fewer blocks.
+        InputError: if the texts make none.
     """
     length, found = general.block_tokens, []
     for place, ids in enumerate(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]):
         for start in range(0, len(ids) - length + 1, length):
             block = ids[start : start + length]
             found.append({"input_ids": block, "labels": [IGNORED, *block[1:]], "question_id": place})
-    if general.blocks > len(found):
+    if not found:
         raise InputError(
-            f"general.blocks: {general.blocks} is more than the {len(found)} blocks of {length} tokens that the text "
-            "makes; allowed: fewer or shorter ones (general.block_tokens), or a longer text (general.source)"
+            f"general.block_tokens: no text of general.source has {length} tokens; allowed: fewer, or longer texts"
         )
     ranked = sorted(range(len(found)), key=lambda index: short_hash(str(found[index]["input_ids"])))
     return pd.DataFrame([found[index] for index in sorted(ranked[: general.blocks])])
 
 
-def regression(losses: pd.DataFrame, blocks: pd.DataFrame, source: str | None) -> dict[str, Any]:
+def regression(losses: pd.DataFrame, blocks: pd.DataFrame) -> dict[str, Any]:
     """Loss per token of each variant on `text_blocks`, and the paired differences, with texts resampled.
 
     Args:
         losses: `Variants.losses` of the blocks.
         blocks: the blocks.
-        source: `general.source`, which the result names without what may be secret in it.
     """
     losses = losses.join(blocks["question_id"])
     counts = {"texts": blocks["question_id"].nunique(), "blocks": len(blocks), "tokens": int(losses["tokens"].sum())}
-    return {"source": source and redacted(source), **counts, **loss_metrics(losses)}
+    return {**counts, **loss_metrics(losses)}

@@ -9,15 +9,15 @@ import pandas as pd
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from softprompt.config import Params
+from softprompt.config.evaluate import Generate
 from softprompt.data.templates import Template
-from softprompt.data.tokens import IGNORED, Row
+from softprompt.data.tokens import IGNORED, Row, context_of
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
 from softprompt.evaluation.answers import Answer, generate_answers, generation_config
 from softprompt.evaluation.metrics import VARIANTS
 from softprompt.provenance.origin import read_origin
-from softprompt.runtime.errors import InputError
-from softprompt.training.base import check_context, load_base_model
+from softprompt.training.base import check_lengths, hard_prompt_tokens, load_base_model
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,7 @@ class Variants:
         """
         origin = read_origin(adapter, base)
         tokenizer = AutoTokenizer.from_pretrained(base)
-        text = params.evaluate.hard_prompt
-        hard_prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not hard_prompt:
-            raise InputError(f"evaluate.hard_prompt: {text!r} has no token in this model's vocabulary")
+        hard_prompt = hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt)
         model = SharedPrefixModel.from_pretrained(load_base_model(base, params), str(adapter))
         return cls(model, tokenizer, Template(tokenizer, origin.template, origin.system), hard_prompt)
 
@@ -57,19 +54,21 @@ class Variants:
         """Length of the tuned prompt."""
         return self.model.active_peft_config.num_virtual_tokens
 
-    def check_context(self, longest_row: int, longest_question: int, new_tokens: int) -> None:
-        """Refuse rows, or questions and their answers, that don't fit into the model's context behind each prompt.
+    def check_lengths(self, *, longest_row: int, longest_question: int, new_tokens: int) -> None:
+        """`softprompt.training.base.check_lengths` of these prompts."""
+        check_lengths(
+            self.model.frozen,
+            hard=len(self.hard_prompt),
+            soft=self.virtual_tokens,
+            longest_row=longest_row,
+            longest_question=longest_question,
+            new_tokens=new_tokens,
+        )
 
-        Args:
-            longest_row: tokens of the longest row.
-            longest_question: tokens of the longest question that is answered.
-            new_tokens: tokens that an answer may have.
-        """
-        hard, soft = len(self.hard_prompt), self.model.active_peft_config.num_virtual_tokens
-        check_context(self.model.frozen, hard, longest_row, "evaluate.hard_prompt: a text")
-        check_context(self.model.frozen, soft, longest_row, "train.num_virtual_tokens: a soft prompt")
-        answer = f"evaluate.generate.max_new_tokens: an answer of {new_tokens} tokens after a prompt"
-        check_context(self.model.frozen, new_tokens + max(hard, soft), longest_question, answer)
+    def room_after(self, question: int) -> int:
+        """Tokens that the model's context leaves for an answer after the longer prompt and a question of so many."""
+        context = context_of(self.model.frozen.config) or 2**31
+        return context - max(len(self.hard_prompt), self.virtual_tokens) - question
 
     @contextlib.contextmanager
     def turn(self, variant: str) -> Iterator[list[int]]:
@@ -86,20 +85,17 @@ class Variants:
                 losses[variant], losses["tokens"] = row_losses(self.model, behind, batch_size, f"{what}: {variant}")
         return losses
 
-    def answers(self, questions: Sequence[list[int]], params: Params) -> dict[str, list[Answer]]:
-        """Each variant's answer to each of `questions`, token ids, by `evaluate.generate`."""
-        config = generation_config(params.evaluate.generate, self.model.frozen, self.template.end_id)
+    def answers(
+        self, questions: Sequence[list[int]], generate: Generate, batch_size: int, seed: int
+    ) -> dict[str, list[Answer]]:
+        """Each variant's answer to each of `questions`, token ids; see `generate_answers`."""
+        config = generation_config(generate, self.model.frozen, self.template.end_id)
         answers = {}
         for variant in VARIANTS:
             with self.turn(variant) as ahead:
                 given = [ahead + question for question in questions]
                 answers[variant] = generate_answers(
-                    self.model,
-                    given,
-                    config,
-                    params.evaluate.batch_size,
-                    seed=params.seed,
-                    description=f"answers: {variant}",
+                    self.model, given, config, batch_size, seed=seed, description=f"answers: {variant}"
                 )
         return answers
 

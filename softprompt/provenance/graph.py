@@ -1,7 +1,7 @@
 """dvc.yaml and params.yaml as DVC reads them, for what a stage has recorded."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,27 @@ def stages_of(root: Path) -> dict[str, Any]:
 
 
 def params_of(stages: Iterable[str], root: Path) -> dict[str, Any]:
-    """Key -> value of the params that `stages` declare, in the order of dvc.yaml in `root`.
+    """Key -> value of the params that `stages` declare, in the order of dvc.yaml in `root`; of a section, all its keys.
 
     Of a params.yaml that lacks a key, which an older one may, the value is None.
     """
     graph, values = stages_of(root), read_yaml(root / "params.yaml")
     keys = dict.fromkeys(key for stage in stages for key in graph[stage].get("params", []))
-    return {key: functools.reduce(lambda place, name: (place or {}).get(name), key.split("."), values) for key in keys}
+    declared = {key: functools.reduce(lambda at, name: (at or {}).get(name), key.split("."), values) for key in keys}
+    return {key: value for name, group in declared.items() for key, value in single_keys(name, group)}
+
+
+def single_keys(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Each dotted key of the section `name` with its value; `name` itself where it is no section.
+
+    A section's keys are names, and sorted, since their order in params.yaml means nothing. Those of a mapping of
+    checksums are addresses: it is one value.
+    """
+    if isinstance(value, dict) and value and all(str(key).isidentifier() for key in value):
+        for key in sorted(value):
+            yield from single_keys(f"{name}.{key}", value[key])
+    else:
+        yield name, value
 
 
 def broken_links(root: Path, stage: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Sources of models and data: what `source` in params.yaml names becomes files to read.
 
-A scheme is one module with `fetch(request) -> files` and one line in `SCHEMES`; text without one is a path.
+A scheme is one module with `fetch(request) -> files` and one line in `SCHEMES`; `local.resolved` says what text without
+one is.
 """
 
 import contextlib
@@ -65,7 +66,9 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
     Raises:
         InputError: if the source can't be had, or its bytes are not the expected ones.
     """
-    source = params.source or ""  # `general` may have none; its stage doesn't ask then
+    given = params.source or ""  # `general` may have none; its stage doesn't ask then
+    source = local.resolved(given)
+    shown = repr(given) if source == given else f"{given!r} (no path here, so {source})"
     scheme, separator, reference = source.partition("://")
     if separator and scheme not in SCHEMES:
         allowed = ", ".join(f"{known}://" for known in SCHEMES)
@@ -80,14 +83,21 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
         except (InputError, OSError, RuntimeError) as error:
             if disk_is_full(error):
                 raise
-            raise InputError(f"{section}.source: {source!r}: {error}") from None
-        if params.sha256 not in (None, sha256):
+            raise InputError(f"{section}.source: {shown}: {error}") from None
+        if (pinned := _pinned(params.sha256, source)) not in (None, sha256):
             raise InputError(
-                f"{section}.sha256: the bytes of {source!r} are not the pinned ones: SHA-256 is {sha256}, expected "
-                f"{params.sha256}; if the change is meant, set the new value, or null for no check"
+                f"{section}.sha256: the bytes of {shown} are not the pinned ones: SHA-256 is {sha256}, expected "
+                f"{pinned}; if the change is meant, set the new value, or null for no check"
             )
         record = {"source": redacted(source), **found.resolved, "sha256": sha256}
         yield Fetched(found.files, found.base, found.snapshot, record)
+
+
+def _pinned(checksum: str | dict[str, str] | None, source: str) -> str | None:
+    """The expected SHA-256 of `source`; of a mapping, the one that was written for it."""
+    if isinstance(checksum, dict):
+        return {local.resolved(name): sha256 for name, sha256 in checksum.items()}.get(source)
+    return checksum
 
 
 def _local(source: str, section: str, select: Select) -> Files:

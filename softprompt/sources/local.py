@@ -8,9 +8,21 @@ from glob import glob
 from pathlib import Path
 
 from softprompt.runtime.errors import InputError
+from softprompt.sources.repository import REFERENCE
 from softprompt.sources.request import Files, Select, fixed_part
 
 WATCHED = (Path("data/local"), Path("models/local"))
+
+
+def resolved(source: str) -> str:
+    """`source` with its scheme, which a path has not: a base OWNER/NAME that is no path here is the Hugging Face hub's.
+
+    Where OWNER is a folder it is a path, so that nobody asks a hub for a file whose name was mistyped.
+    """
+    if "://" in source or not REFERENCE.fullmatch(source):
+        return source
+    owner = source.partition("/")[0]
+    return source if any(os.path.isdir(root / owner) for root in (Path(), _root())) else f"hf://{source}"
 
 
 def find(path: str, select: Select) -> Files:
@@ -24,7 +36,8 @@ def find(path: str, select: Select) -> Files:
     place = Path(path).expanduser()
     base, found = _files(place)
     if not found and not place.is_dir():
-        raise InputError("no such file or folder (relative paths start at the repository's root)")
+        hub = f"; on the Hugging Face hub: hf://{path}" if REFERENCE.fullmatch(path) else ""
+        raise InputError(f"no such file or folder (relative paths start at the repository's root{hub})")
     chosen = select(found)
     for file in chosen:
         _check_links(file)
@@ -47,9 +60,14 @@ def _files(place: Path) -> tuple[Path, list[Path]]:
     )
 
 
+def _root() -> Path:
+    """The main repository, also in an experiment aside."""
+    return Path(os.environ.get("DVC_ROOT", "."))
+
+
 def _check_workspace(path: str) -> None:
     """An experiment aside (--temp, --queue) has a workspace of its own, with what git and DVC track."""
-    root = Path(os.environ.get("DVC_ROOT", "."))
+    root = _root()
     if Path(path).expanduser().is_absolute() or not root.is_dir() or root.samefile(Path()):
         return
     there = {file.relative_to(root) for file in _files(root / path)[1]}

@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from softprompt import distributed
 from softprompt.config import Params
+from softprompt.data.tokens import context_of
 from softprompt.engine.linear import freeze
 from softprompt.runtime.errors import InputError
 
 
 def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     """The base model of `folder` in `model.dtype`, in evaluation mode, with `threads` threads set.
+
+    Where `model.dtype` is None, that is float32 on a CPU, and as it is stored on a GPU.
 
     Its weights go straight to `device`, or by `model.device_map` to several, without a second copy anywhere. `folder`
     is used as given: PEFT writes it into the adapter, so it has to be relative to the repository's root.
@@ -35,9 +38,10 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     torch.use_deterministic_algorithms(True)
     # Else every buffer is filled before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    dtype = params.model.dtype if params.model.dtype == "auto" else getattr(torch, params.model.dtype)
-    on_gpu = params.device == "cuda" or (params.device == "auto" and torch.cuda.is_available())
+    # A device map takes every GPU that there is.
+    on_gpu = torch.cuda.is_available() and (params.device != "cpu" or params.model.device_map is not None)
     place = params.model.device_map or ({"": torch.cuda.current_device()} if on_gpu else None)
+    dtype = params.model.dtype or ("auto" if on_gpu else "float32")
     with naming_parameter(
         "model.dtype: bfloat16, a smaller model, or model.device_map: auto, which takes more devices"
     ):
@@ -69,9 +73,44 @@ def check_context(model: PreTrainedModel, prompt_tokens: int, longest_row: int, 
     Raises:
         InputError: with the lengths and the parameters that change them.
     """
-    context = getattr(model.config, "max_position_embeddings", None)
+    context = context_of(model.config)
     if context is not None and prompt_tokens + longest_row > context:
+        left = context - prompt_tokens
         raise InputError(
             f"{what} of {prompt_tokens} tokens and a row of {longest_row} make {prompt_tokens + longest_row}, but the "
-            f"model's context is {context} tokens; lower it, or tokenize.max_length"
+            f"model's context is {context} tokens; lower it" + f", or tokenize.max_length to {left}" * (left > 1)
         )
+
+
+def check_lengths(
+    model: PreTrainedModel, *, hard: int, soft: int, longest_row: int, longest_question: int, new_tokens: int
+) -> None:
+    """Refuse rows, or questions and their answers, that don't fit into the model's context behind each prompt.
+
+    Args:
+        model: the base model.
+        hard: tokens of the hard prompt.
+        soft: tokens of the soft prompt.
+        longest_row: tokens of the longest row.
+        longest_question: tokens of the longest question that is answered.
+        new_tokens: tokens that an answer may have.
+
+    Raises:
+        InputError: with the lengths and the parameters that change them.
+    """
+    check_context(model, soft, longest_row, "train.num_virtual_tokens: a soft prompt")
+    check_context(model, hard, longest_row, "evaluate.hard_prompt: a text")
+    answer = f"evaluate.generate.max_new_tokens: an answer of {new_tokens} tokens after a prompt"
+    check_context(model, new_tokens + max(hard, soft), longest_question, answer)
+
+
+def hard_prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of `evaluate.hard_prompt`.
+
+    Raises:
+        InputError: if it has none.
+    """
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise InputError(f"evaluate.hard_prompt: {text!r} has no token in this model's vocabulary")
+    return ids

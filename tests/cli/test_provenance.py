@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from softprompt.provenance.graph import params_of
 from tests.cli.conftest import Command, copy_of, invoke
 from tests.clones import call
 from tests.toy import write_params
@@ -36,7 +37,30 @@ def test_of_the_workspace_all_is_the_same(answer: Command, repository: Path) -> 
     assert made_with["rows, from"] == "data/local/rows.json"
     assert made_with["train.num_virtual_tokens"] == "4"
     assert {"seed", "train.learning_rate", "softprompt/engine", "stages/train.py", "torch", "peft"} <= made_with.keys()
-    assert "train.save_every" not in made_with, "changes no byte"
+    assert "runtime.save_steps" not in made_with, "changes no byte"
+
+
+def test_a_section_is_shown_key_by_key_in_an_order_of_its_own(tmp_path: Path) -> None:
+    """The order of params.yaml means nothing; a mapping of checksums is one value; an older file lacks some keys."""
+    graph = "stages: {one: {params: [seed, model.sha256, data, train, evaluate]}}"
+    values = "model: {sha256: {'hf://a/b': c}}\ndata: {sha256: {'x.y://z#1': d}, columns: {input: null, output: q}}\n"
+    found = []
+    for order in ("train: {b: 1, a: {d: 2, c: 3}}", "train: {a: {c: 3, d: 2}, b: 1}"):
+        (tmp_path / "dvc.yaml").write_text(graph, encoding="utf-8")
+        (tmp_path / "params.yaml").write_text(f"seed: 5\n{values}{order}\n", encoding="utf-8")
+        found.append(list(params_of(["one"], tmp_path).items()))
+    assert found[0] == [
+        ("seed", 5),
+        ("model.sha256", {"hf://a/b": "c"}),
+        ("data.columns.input", None),
+        ("data.columns.output", "q"),
+        ("data.sha256", {"x.y://z#1": "d"}),
+        ("train.a.c", 3),
+        ("train.a.d", 2),
+        ("train.b", 1),
+        ("evaluate", None),
+    ]
+    assert found[1] == found[0]
 
 
 def test_changed_code_params_and_libraries(changeable: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from softprompt.config import Params, load_params
-from softprompt.config.faults import known_keys
+from softprompt.config.faults import RENAMED, known_keys
 from softprompt.runtime.errors import InputError
 from tests.toy import ROOT, write_params
 
@@ -25,7 +25,7 @@ def refused(folder: Path, **changes: Any) -> str:
 
 def dotted(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key != "sha256":  # a mapping of checksums is one value
             yield from dotted(value, f"{prefix}{key}.")
         else:
             yield prefix + key
@@ -110,18 +110,29 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
             "train.init_text: null is not allowed; allowed: a text where train.init is text",
         ),
         ({"train.method": "prefix_tuning", "train.init_text": " "}, "allowed: a text where train.init is text"),
-        (
-            {"train.epochs": 2.0, "train.max_steps": 5},
-            "train.max_steps: 5 is not allowed; allowed: exactly one of train.epochs and",
-        ),
-        (
-            {"train.epochs": None, "train.max_steps": None},
-            "train.max_steps: null is not allowed; allowed: exactly one of train.epochs and",
-        ),
+        ({"train.epochs": None}, "train.epochs: null is not allowed; allowed: a number"),
+        ({"train.epochs": 0.0}, "train.epochs: 0.0 is not allowed; allowed: above 0"),
+        ({"train.max_steps": 0}, "train.max_steps: 0 is not allowed; allowed: at least 1, or null"),
         ({"prepare.test": 0.9}, "prepare.test: 0.9 is not allowed; allowed: prepare.validation + prepare.test below 1"),
         ({"prepare.test": 1.0}, "prepare.test: 1.0 is not allowed; allowed: below 1"),
         ({"model": 3}, "model: 3 is not allowed; allowed: a section with keys of its own"),
-        ({"model.sha256": "abc"}, 'model.sha256: "abc" is not allowed; allowed: 64 hexadecimal digits'),
+        (
+            {"model.sha256": "abc"},
+            'model.sha256: "abc" is not allowed; allowed: 64 hexadecimal digits in lower case, a mapping from sources',
+        ),
+        (
+            {"data.sha256": {"hf://a/b": "0" * 64, "hf://a/c": "0" * 63}},
+            f"allowed: 64 hexadecimal digits in lower case of each source, and 'hf://a/c' has '{'0' * 63}'",
+        ),
+        (
+            {"general.sha256": {"hf://a/b": None}},
+            "64 hexadecimal digits in lower case of each source, and 'hf://a/b' has",
+        ),
+        ({"general.sha256": {3: "0" * 64}}, "64 hexadecimal digits in lower case of each source, and 3 has"),
+        ({"model.sha256": ["0" * 64]}, "allowed: 64 hexadecimal digits in lower case, a mapping from sources"),
+        ({"tokenize.workers": 4}, "tokenize.workers: now runtime.workers; move its value there"),
+        ({"train.save_every": 4}, "train.save_every: now runtime.save_steps; move its value there"),
+        ({"evaluate.require": True}, "evaluate.require: now runtime.require; move its value there"),
         ({"model.source": ""}, 'model.source: "" is not allowed; allowed: a text that is not empty'),
         ({"tokenize.template": "Q: {question} A:"}, "{question} is not a placeholder"),
         ({"tokenize.template": "Q: {instruction A:"}, "tokenize.template: "),
@@ -134,6 +145,34 @@ def test_a_bad_value_is_named_with_what_is_allowed(tmp_path: Path, changes: dict
     message = refused(tmp_path, **changes)
     assert expected in message
     assert len(message.splitlines()) == 1
+
+
+def test_what_was_renamed_is_there_under_its_new_name() -> None:
+    keys = {key for key, _ in known_keys(Params)}
+    assert not keys & RENAMED.keys()
+    assert keys >= set(RENAMED.values())
+
+
+@pytest.mark.parametrize("checksum", [None, "0" * 64, {}, {"hf://a/b": "0" * 64, "https://a/b?c=d#e.f": "f" * 64}])
+@pytest.mark.parametrize("section", ["model", "data", "general"])
+def test_a_checksum_alone_or_by_source(tmp_path: Path, section: str, checksum: Any) -> None:
+    write_params(tmp_path, **{f"{section}.sha256": checksum})
+    assert getattr(load_params(tmp_path / "params.yaml"), section).sha256 == checksum
+
+
+def test_lengths_may_be_left_to_the_data_and_steps_go_with_epochs(tmp_path: Path) -> None:
+    nulls = ("tokenize.max_length", "evaluate.generate.max_new_tokens", "train.max_steps", "evaluate.rows")
+    write_params(tmp_path, **dict.fromkeys(nulls))
+    load_params(tmp_path / "params.yaml")
+    write_params(tmp_path, **{"train.epochs": 2.5, "train.max_steps": 5})
+    load_params(tmp_path / "params.yaml")
+
+
+def test_a_password_in_the_address_of_a_checksum_is_refused(tmp_path: Path) -> None:
+    message = refused(tmp_path, **{"data.sha256": {"https://alice:hunter2@host/x.json": "0" * 64}})
+    assert "params.yaml: data.sha256: " in message
+    assert "an address without user name and password" in message
+    assert "hunter2" not in message
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:

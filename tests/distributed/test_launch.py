@@ -106,7 +106,7 @@ def wait_for_a_checkpoint(folder: Path) -> None:
 
 
 def test_a_process_that_dies_ends_all_and_the_next_run_goes_on(project: Path) -> None:
-    write_params(project, **{**CHANGES, "train.accumulation_steps": 2, "train.save_every": 2})
+    write_params(project, **{**CHANGES, "train.accumulation_steps": 2, "runtime.save_steps": 2})
     run(project, "train", TWO)
     whole = (project / "models/adapter/adapter_model.safetensors").read_bytes()
     shutil.rmtree(project / "models/adapter")

@@ -1,4 +1,4 @@
-"""`evaluate.require`: the exit of `make repro` where the tuned prompt is not better than the hard one."""
+"""`runtime.require`: the exit of `make repro` where the tuned prompt is not better than the hard one."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ def test_the_gate(finished: Path, project: Path, capsys: pytest.CaptureFixture[s
     (project / "results").mkdir()
     (project / "results/metrics.json").write_text(json.dumps({**metrics, "verdict": verdict}), encoding="utf-8")
     headline.main()
-    write_params(project, **{"evaluate.require": True})
+    write_params(project, **{"runtime.require": True})
     if verdict == "helps":
         headline.main()
     else:
-        with pytest.raises(InputError, match=r"evaluate.require: the tuned prompt has to be better than the hard one"):
+        with pytest.raises(InputError, match=r"runtime.require: the tuned prompt has to be better than the hard one"):
             headline.main()
     assert capsys.readouterr().out.count(f"Verdict: {verdict}.") == 2, "the result is shown all the same"

@@ -43,9 +43,11 @@ def test_fewer_blocks_are_some_of_them(tokenizer: PreTrainedTokenizerBase) -> No
     assert {str(ids) for ids in fewer["input_ids"]} <= {str(ids) for ids in more["input_ids"]}
 
 
-def test_too_many_blocks(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(InputError, match=r"general.blocks: 1000 is more than the \d+ blocks of 16 tokens"):
-        text_blocks(TEXTS, tokenizer, general(1000))
+def test_as_many_blocks_as_there_are_and_none(tokenizer: PreTrainedTokenizerBase) -> None:
+    every = sum(len(ids) // 16 for ids in tokenizer(TEXTS, add_special_tokens=False)["input_ids"])
+    assert len(text_blocks(TEXTS, tokenizer, general(1000))) == every
+    with pytest.raises(InputError, match=r"general.block_tokens: no text of general.source has 5000 tokens"):
+        text_blocks(TEXTS, tokenizer, general(1, 5000))
 
 
 def test_virtual_tokens_that_are_embeddings_are_nearest_to_themselves(

@@ -6,6 +6,7 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from tests.clones import call, stages_run
+from tests.hub import Hub
 from tests.toy import write_params
 
 
@@ -46,6 +47,19 @@ def test_an_experiment_aside_names_files_that_only_the_workspace_has(clone: Path
         assert "git add or dvc add it there first" in output
     call(clone, "git add data/local/mine/new.jsonl")
     assert "6 of 6 rows" in call(clone, "dvc exp run --temp -S data.source=data/local/mine fetch_data")
+
+
+def test_another_model_takes_one_override(clone: Path, hub: Hub, toy_model: Path) -> None:
+    """The shipped checksum is the shipped source's; DVC takes a mapping, a hash and null alike."""
+    hub.repository("first/own").commit({path.name: path.read_bytes() for path in toy_model.iterdir()})
+    output = call(clone, "dvc exp run -S model.source=first/own fetch_model")
+    assert stages_run(output) == ["local_sources", "fetch_model"]
+    assert json.loads((clone / "models/base/source.json").read_text(encoding="utf-8"))["source"] == "hf://first/own"
+    changed = json.loads(call(clone, "dvc params diff --json"))["params.yaml"]
+    assert changed == {"model.source": {"old": "models/local/toy", "new": "first/own"}}
+    assert stages_run(call(clone, "dvc exp run -S model.sha256=null fetch_model")) == ["fetch_model"]
+    output = call(clone, f"dvc exp run -S model.sha256={'0' * 64} fetch_model", ok=False)
+    assert "model.sha256: the bytes of 'first/own' (no path here, so hf://first/own) are not the pinned ones" in output
 
 
 def test_another_rival_reruns_no_training(clone: Path) -> None:

@@ -49,7 +49,7 @@ def test_make_repro_refuses_a_bad_value_before_dvc_deletes_anything(clone: Path)
 
 def test_the_gate_reruns_nothing_and_lets_a_better_prompt_pass(clone: Path) -> None:
     metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
-    write_params(clone, **{"evaluate.require": True})
+    write_params(clone, **{"runtime.require": True})
     output = call(clone, "make repro", ok=metrics["verdict"] == "helps")
     assert stages_run(output) == []
     assert f"Verdict: {metrics['verdict']}. Against the hard prompt" in output

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from softprompt.config import load_params
 from softprompt.config.stage import run_stage
 from softprompt.report.texts import markdown_text, side, visible
 from stages.report import main
@@ -76,7 +77,7 @@ def test_what_stands_in_the_page(results: Path) -> None:
     assert len(links) == 18
     assert set(links) == targets, "each answered row's point leads to it"
     assert '"Answer in one short sentence."' in page.text
-    assert "train.save_every" not in page.text, "a key that no stage has read"
+    assert "runtime.save_steps" not in page.text, "a key that no stage has read"
 
 
 def test_the_same_bytes_again_in_another_environment(results: Path) -> None:
@@ -202,5 +203,5 @@ def test_the_side_of_a_difference() -> None:
 
 def test_json_of_params_is_that_of_the_checked_ones(results: Path) -> None:
     page = report()
-    columns = json.dumps({"instruction": None, "input": None, "output": None, "messages": None})
-    assert f"data.columns{columns}" in page.text
+    assert "data.columns.inputnull" in page.text
+    assert f"model.sha256{json.dumps(load_params(ROOT / 'params.yaml').model.sha256)}" in page.text

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,8 +37,10 @@ def params(source: str, revision: str | None = None) -> Model:
     return Model(source=source, revision=revision, sha256=None, dtype="float32", device_map=None)
 
 
-def fetch(source: str, revision: str | None = None) -> tuple[dict[str, bytes], dict]:
-    with fetched(params(source, revision), "model", select_model_files) as found:
+def fetch(source: str, revision: str | None = None, *, checked: bool = True) -> tuple[dict[str, bytes], dict]:
+    """What `source` gives; `checked`: whether it has to be a whole model."""
+    select = select_model_files if checked else lambda files: files
+    with fetched(params(source, revision), "model", select) as found:
         return {path.name: path.read_bytes() for path in found.files}, dict(found.record)
 
 
@@ -239,3 +242,37 @@ def test_offline_and_out_of_reach(hub, name, model, project, tmp_path) -> None:
         assert out.returncode == 0, out.stderr
         assert "taken from the cache" in out.stdout
         assert (project / "models/base/source.json").read_bytes() == record
+
+
+class TestBareNames:
+    """OWNER/NAME without a scheme."""
+
+    def test_the_hubs(self, hub, name, model) -> None:
+        assert fetch(name) == fetch(f"hf://{name}")
+        assert fetch(name, "main")[1]["source"] == f"hf://{name}"
+        assert fetch(f"{name}#model.safetensors", checked=False)[1]["source"] == f"hf://{name}#model.safetensors"
+
+    def test_what_is_wrong_there_names_both(self, hub, name) -> None:
+        message = refused(name)
+        assert message.startswith(f"model.source: '{name}' (no path here, so hf://{name}): no such model repository")
+
+    def test_a_checksum_is_its_by_either_name(self, hub, name, model) -> None:
+        for given, pinned in ((name, f"hf://{name}"), (f"hf://{name}", name)):
+            checked = params(given).model_copy(update={"sha256": {pinned: "0" * 64}})
+            with (
+                pytest.raises(InputError, match=r"model.sha256: the bytes of"),
+                fetched(checked, "model", select_model_files),
+            ):
+                pass
+
+    def test_where_the_owner_is_a_folder_it_is_a_path(self, hub, name, model, tmp_path, monkeypatch) -> None:
+        """In an experiment's own workspace too, where the folder may be in the main repository alone."""
+        (tmp_path / "aside").mkdir()
+        (tmp_path / "owner").mkdir()
+        wanted = rf"no such file or folder \(relative paths start at .* root; on the Hugging Face hub: hf://{name}\)"
+        for folder, root in ((tmp_path, "."), (tmp_path / "aside", str(tmp_path))):
+            monkeypatch.chdir(folder)
+            monkeypatch.setenv("DVC_ROOT", root)
+            hub.requests.clear()
+            assert re.search(wanted, refused(name))
+            assert hub.requests == []

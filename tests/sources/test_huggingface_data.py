@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from softprompt.data.readers.repository import read_repository
 from softprompt.data.readers.texts import read_texts, select_text_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
-from tests.toy import data_params
+from tests.toy import data_params, write_params
 
 ROWS = [{"instruction": f"问题 {number}", "input": "", "output": f"答案 {number}"} for number in range(40)]
 ALPACA = json.dumps(ROWS, ensure_ascii=False).encode()
@@ -45,9 +46,10 @@ class TestData:
             content = ALPACA if file.endswith(".json") else b"\n".join(json.dumps(row).encode() for row in ROWS)
         files = {"README.md": b"---\nlicense: mit\n---\n", file: content, "load.py": b"raise SystemExit", "a.png": b"x"}
         hub.repository(name, "datasets").commit(files)
-        rows, total = read(f"hf://{name}", "train[:10%]")
-        assert rows == [(f"问题 {number}", f"答案 {number}") for number in range(4)]
-        assert total == 40
+        for source in (f"hf://{name}", name):
+            rows, total = read(source, "train[:10%]")
+            assert rows == [(f"问题 {number}", f"答案 {number}") for number in range(4)]
+            assert total == 40
         assert not {"load.py", "a.png"} & set(hub.downloads())
 
     def test_splits_as_the_header_or_the_file_names_say(self, hub, name) -> None:
@@ -114,3 +116,16 @@ def test_general_text_of_a_repository(hub, name) -> None:
         texts = [text for path in select_text_files(found.files) for text in read_texts(path, "text")]
     assert texts == ["a", "b", "一段话。", "another text"]
     assert "a.png" not in hub.downloads()
+
+
+def test_the_stages_with_a_base_name(hub, name, run, project, capfd) -> None:
+    """No stage takes it for a path; records name the address, and rows the repository."""
+    hub.repository(name, "datasets").commit({"train.json": ALPACA})
+    write_params(project, **{"data.source": name})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        run("local_sources", "fetch_data")
+    assert json.loads(Path("data/sources/data.json").read_text(encoding="utf-8")) == {}
+    assert json.loads(Path("data/raw/source.json").read_text(encoding="utf-8"))["source"] == f"hf://{name}"
+    assert set(pd.read_parquet("data/raw/rows.parquet")["source"]) == {name}
+    assert f"fetch_data: hf://{name}: 40 of 40 rows" in capfd.readouterr().out

@@ -15,12 +15,15 @@ def everything(files: list[Path]) -> list[Path]:
     return files
 
 
-def contents(source: str, sha256: str | None = None) -> dict[str, str]:
+Checksum = str | dict[str, str] | None
+
+
+def contents(source: str, sha256: Checksum = None) -> dict[str, str]:
     with fetched(data_params(source, sha256=sha256), "data", everything) as found:
         return {path.relative_to(found.base).as_posix(): path.read_text(encoding="utf-8") for path in found.files}
 
 
-def refused(source: str, sha256: str | None = None, revision: str | None = None) -> str:
+def refused(source: str, sha256: Checksum = None, revision: str | None = None) -> str:
     with (
         pytest.raises(InputError) as error,
         fetched(data_params(source, sha256=sha256, revision=revision), "data", everything),
@@ -142,3 +145,13 @@ def test_a_checksum_that_does_not_match_is_refused(tmp_path: Path) -> None:
     assert message.startswith("data.sha256: ")
     assert good in message
     assert "0" * 64 in message
+
+
+def test_a_checksum_belongs_to_its_source(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    two.write_bytes(b"2")
+    good = {str(one): hashlib.sha256(b"1").hexdigest()}
+    assert contents(str(one), good) == {"one": "1"}
+    assert contents(str(two), good) == {"two": "2"}, "another source forgets it"
+    assert "data.sha256: the bytes of" in refused(str(two), {**good, str(two): "0" * 64})

@@ -26,7 +26,7 @@ CHANGES = {
     "train.batch_size": 3,
     "train.accumulation_steps": 2,
     "train.evaluate_every": 3,
-    "train.save_every": 2,
+    "runtime.save_steps": 2,
 }
 METHODS = {
     "prompt_tuning": {},
@@ -139,7 +139,7 @@ def test_killed_twice_and_right_behind_a_checkpoint(project, killed_at) -> None:
 
 def test_after_ctrl_c_nothing_is_lost(project, monkeypatch, capfd) -> None:
     """Between two checkpoints, at one, and behind the last step."""
-    write_params(project, **{**CHANGES, "train.save_every": 4})
+    write_params(project, **{**CHANGES, "runtime.save_steps": 4})
     train()
     whole = outputs(project)
     clean(project)
@@ -212,7 +212,7 @@ def test_a_checkpoint_of_other_params_is_not_used_and_says_so(project, killed_at
     assert ".resume holds checkpoints of 1 other run(s), of other params, data, code or model; they are not used" in (
         printed
     )
-    write_params(project, **{"train.learning_rate": None, "seed": 20170428, "threads": 1, "model.dtype": "float32"})
+    write_params(project, **{"train.learning_rate": None, "seed": 20170428, "threads": 1, "model.dtype": None})
     write_params(project, **{"train.method": "prompt_tuning"}, **CHANGES)
     train()
     assert "goes on from .resume" in capfd.readouterr().out, "the other run's checkpoint is still there"
@@ -223,7 +223,7 @@ def test_save_every_changes_no_byte_and_no_key(project) -> None:
     key = key_of_the_run(origin_of_a_run())
     train()
     whole = outputs(project)
-    write_params(project, **{"train.save_every": 5})
+    write_params(project, **{"runtime.save_steps": 5})
     assert key_of_the_run(origin_of_a_run()) == key
     clean(project)
     train()
@@ -254,7 +254,7 @@ def test_other_code_and_other_libraries_have_another_key(project, monkeypatch, t
 
 def test_sigkill_of_the_process(project) -> None:
     """The real signal, at a moment that nobody chose."""
-    write_params(project, **{**CHANGES, "train.max_steps": 60, "train.save_every": 1})
+    write_params(project, **{**CHANGES, "train.max_steps": 60, "runtime.save_steps": 1})
     train()
     whole = outputs(project)
     clean(project)

@@ -1,6 +1,7 @@
 """Training: frozen means frozen, averages by token, the best prompt kept, the same numbers again."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,19 @@ def test_epochs_and_schedule(finished: Path, tmp_path: Path) -> None:
     assert rates[-1] < 0.002
 
 
+def test_epochs_alone_are_enough_and_max_steps_wins(finished: Path, tmp_path: Path) -> None:
+    """The default names epochs: the same steps, learning rates and prompt as so many `max_steps`."""
+    for name in ("epochs", "steps"):
+        (tmp_path / name).mkdir()
+    by_epochs = trained(finished, tmp_path / "epochs", **{"train.epochs": 1.7, "train.max_steps": None})
+    steps = by_epochs.state.global_step
+    assert steps == math.ceil(1.7 * math.ceil(len(by_epochs.train_dataset) / 8))
+    by_steps = trained(finished, tmp_path / "steps", **{"train.epochs": 9.0, "train.max_steps": steps})
+    assert curve(by_steps, "loss") == curve(by_epochs, "loss")
+    assert curve(by_steps, "learning_rate") == curve(by_epochs, "learning_rate")
+    assert torch.equal(prompt(by_steps.model), prompt(by_epochs.model))
+
+
 def test_adafactor_follows_the_learning_rate(finished: Path, tmp_path: Path) -> None:
     trainer = trained(finished, tmp_path, **{"train.optimizer": "adafactor", "train.schedule": "constant"})
     assert curve(trainer, "learning_rate")[-1] == pytest.approx(0.3)
@@ -238,6 +252,29 @@ def test_dtype_and_threads(finished: Path, tmp_path: Path) -> None:
         load_base_model(finished / "models/base", params_of(tmp_path, **{"model.dtype": "auto"})).dtype == torch.float32
     )
     assert torch.get_num_threads() == 1
+
+
+@pytest.fixture
+def stored_in_bfloat16(toy_model: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "bfloat16"
+    AutoModelForCausalLM.from_pretrained(toy_model, dtype=torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def test_without_a_dtype_a_cpu_computes_in_float32(stored_in_bfloat16: Path, tmp_path: Path) -> None:
+    wanted = {None: torch.float32, "auto": torch.bfloat16, "float16": torch.float16}
+    found = {
+        dtype: load_base_model(stored_in_bfloat16, params_of(tmp_path, device="cpu", **{"model.dtype": dtype})).dtype
+        for dtype in wanted
+    }
+    assert found == wanted
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("changes", [{"device": "cuda"}, {"device": "auto"}, {"model.device_map": "auto"}])
+def test_without_a_dtype_a_gpu_computes_as_stored(stored_in_bfloat16: Path, tmp_path: Path, changes: Any) -> None:
+    params = params_of(tmp_path, **{"model.dtype": None, **changes})
+    assert load_base_model(stored_in_bfloat16, params).dtype == torch.bfloat16
 
 
 def test_a_bfloat16_model_has_a_float32_prompt(finished: Path, tmp_path: Path) -> None:

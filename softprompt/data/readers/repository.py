@@ -50,7 +50,7 @@ def _load_splits(folder: Path, files: list[Path], data: Data, cache: Path) -> di
 
 def _rows(split: Any, part: range, name: str, data: Data) -> Iterator[dict]:
     layout = layout_of(f"split {name}", split.column_names, data)
-    source = data.source.partition("://")[2].partition("#")[0]
+    source = data.source.rpartition("://")[2].partition("#")[0]
     rows = split.select_columns(list(layout.names().values())).select(part)
     for number, record in zip(part, rows, strict=True):
         yield layout.row(f"split {name}, row {number + 1}", record, source=source)

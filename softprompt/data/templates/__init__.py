@@ -77,7 +77,7 @@ class Template:
         """`prompt` as token ids: what generation starts from."""
         return self._tokens([self.prompt(messages, input)])[0]
 
-    def encode(self, rows: list[dict], max_length: int) -> Iterator[Encoded | int]:
+    def encode(self, rows: list[dict], max_length: int | None) -> Iterator[Encoded | int]:
         """Each row of `PREPARED_SCHEMA` as tokens; for a row whose question leaves no room for a label, its length.
 
         Every turn of the assistant has labels. What comes before an answer and the answer are tokenized apart, since in
@@ -92,10 +92,11 @@ class Template:
                 first = first or len(prompt)
                 ids += prompt + answer
                 labels += [IGNORED] * len(prompt) + answer
-            if first >= max_length:
+            if max_length is not None and first >= max_length:
                 yield first
             else:
-                yield Encoded(ids[:max_length], labels[:max_length], len(ids) > max_length)
+                kept = ids[:max_length]
+                yield Encoded(kept, labels[:max_length], len(kept) < len(ids))
 
     def _parts(self, messages: list[Message], input: str) -> list[tuple[str, str]]:
         """Each answer of a conversation with the text between the end of the answer before and it."""

@@ -34,19 +34,19 @@ class EncodedBatch:
 
 
 @contextmanager
-def encoder(base: Path, params: Tokenize) -> Iterator:
+def encoder(base: Path, params: Tokenize, workers: int) -> Iterator:
     """Yield a function from an iterable of row lists to an iterator of `EncodedBatch`, in order."""
     # A plain fork would inherit the locks of threads that libraries have started; a spawn imports them once a worker.
     context = get_context("forkserver")
     context.set_forkserver_preload(["transformers", __name__])
-    with ProcessPoolExecutor(params.workers, context, die_with_parent) as pool:
+    with ProcessPoolExecutor(workers, context, die_with_parent) as pool:
 
         def encode(batches: Iterable[list[dict]]) -> Iterator[EncodedBatch]:
             # `pool.map` would take all batches at once; with these the workers never wait, and no more are in memory.
             ahead = deque[Future[EncodedBatch]]()
             for rows in batches:
                 ahead.append(pool.submit(encode_batch, base, params, rows))
-                if len(ahead) > 2 * params.workers:
+                if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
