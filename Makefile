@@ -29,7 +29,7 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 	-S 'data.source="hf://lyuricky/alpaca_data_zh_51k"' -S data.revision=main -S 'data.split="train[:10%]"' \
 	-S tokenize.max_length=256 -S evaluate.generate.max_new_tokens=256 \
 	-S 'evaluate.hard_prompt="$(TEXT)"' -S 'train.init_text="$(TEXT)"' \
-	-S train.epochs=1 -S train.batch_size=8 -S train.accumulation_steps=1
+	-S train.num_train_epochs=1 -S train.batch_size=8 -S train.gradient_accumulation_steps=1
 
 JOBS ?= 2
 TRIALS ?= 10

@@ -31,19 +31,24 @@ DEFAULT: dict[str, Any] = {"init": None, "learning_rate": None}
 # Changes of the `train` section. What a recipe doesn't name is as in params.yaml.
 RECIPES: dict[str, dict[str, Any]] = {
     # What one gets without choosing: PEFT's default initialisation, `Trainer`'s default learning rate and schedule.
-    "usual": {"init": "random", "learning_rate": 5e-5, "schedule": "linear", "warmup_ratio": 0.0},
+    "usual": {"init": "random", "learning_rate": 5e-5, "lr_scheduler_type": "linear", "warmup_ratio": 0.0},
     # PEFT's example of prompt tuning for causal language models (examples/causal_language_modeling, prompt tuning
     # notebook): text, 8 virtual tokens, AdamW at 3e-2, linear without warm-up, no clipping.
     "peft_example": {
         "init": "text",
         "num_virtual_tokens": 8,
         "learning_rate": 3e-2,
-        "schedule": "linear",
+        "lr_scheduler_type": "linear",
         "warmup_ratio": 0.0,
-        "clip_norm": None,
+        "max_grad_norm": None,
     },
     # PEFT's own comparison of methods (method_comparison/MetaMathQA): vocabulary, AdamW at 1e-3, cosine, clipped at 1.
-    "peft_comparison": {"init": "vocabulary", "learning_rate": 1e-3, "schedule": "cosine", "clip_norm": 1.0},
+    "peft_comparison": {
+        "init": "vocabulary",
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "cosine",
+        "max_grad_norm": 1.0,
+    },
     "prompt_tuning": {"method": "prompt_tuning", **DEFAULT},
     "p_tuning": {"method": "p_tuning", **DEFAULT},
     "prefix_tuning": {"method": "prefix_tuning", **DEFAULT},
@@ -105,9 +110,9 @@ def main() -> None:
     print(table(results))
     if arguments.set == "{}" and arguments.seeds == SEEDS:
         settings = {
-            "epochs": params.train.epochs,
+            "epochs": params.train.num_train_epochs,
             "max_steps": params.train.max_steps,
-            "rows_a_step": params.train.batch_size * params.train.accumulation_steps,
+            "rows_a_step": params.train.batch_size * params.train.gradient_accumulation_steps,
         }
         write_json(RESULT, {**settings, "recipes": {**earlier(), **results}})
 

@@ -65,7 +65,7 @@ def write_random_rows(path: Path, count: int, length: int, vocabulary: int) -> N
 def alpaca_project(folder: Path) -> Path:
     """A project in `folder` with the Alpaca file as its data, tokenized; returns the training rows' path."""
     if not folder.exists():
-        prepare_project(folder, ALPACA.resolve(), max_rows=None)
+        prepare_project(folder, ALPACA.resolve(), max_samples=None)
         run_module("stages.tokenize", folder=folder)
     return folder / DEFAULT_ROWS
 
@@ -78,14 +78,14 @@ def many_alpaca_rows(path: Path, count: int) -> None:
     path.write_text(json.dumps(numbered, ensure_ascii=False), encoding="utf-8")
 
 
-def prepare_project(folder: Path, data: Path, max_rows: int | None) -> None:
+def prepare_project(folder: Path, data: Path, max_samples: int | None) -> None:
     """Set up a project of the pipeline in `folder`, with this repository's base model, up to its prepare stage."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
     params = yaml.load(Path("params.yaml"))
     params["data"] |= {"source": str(data), "sha256": None, "split": "train"}
-    params["prepare"]["max_rows"] = max_rows
+    params["prepare"]["max_samples"] = max_samples
     params["tokenize"] |= {"template": "chat", "system": None, "max_length": MAX_LENGTH}
     params["runtime"]["workers"] = params["threads"]
     shutil.rmtree(folder, ignore_errors=True)

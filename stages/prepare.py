@@ -29,7 +29,7 @@ def main(params: Params) -> None:
     prepare = params.prepare
     with pq.ParquetFile(verified(RAW, "fetch_data") / "rows.parquet") as raw:
         hashes = pd.concat([_hashes(rows) for rows in _parts(raw, "prepare: hash")], ignore_index=True)
-        keep, dropped = selected(hashes["example"].to_numpy(), hashes["fault"], prepare.max_rows)
+        keep, dropped = selected(hashes["example"].to_numpy(), hashes["fault"], prepare.max_samples)
         if not keep.any():
             raise InputError(f"prepare: none of the {len(keep)} rows is left ({_counts(dropped)}); check data.columns")
         kept = hashes["question"].to_numpy()[keep]
@@ -39,7 +39,7 @@ def main(params: Params) -> None:
         if empty := [split for split in SPLITS if not counts[split]]:
             raise InputError(
                 f"prepare: the {sum(questions.values())} distinct questions leave no row for {' and '.join(empty)}; "
-                "allowed: more rows (data.split, prepare.max_rows), or larger fractions (prepare.validation, "
+                "allowed: more rows (data.split, prepare.max_samples), or larger fractions (prepare.validation, "
                 "prepare.test)"
             )
         wanted = np.full(len(keep), "", dtype=split_of.dtype)

@@ -11,7 +11,7 @@ from tests.toy import STAGES, write_params
 
 def test_the_embedded_default(tmp_path: Path) -> None:
     clone = clone_of_the_working_tree(tmp_path / "clone")
-    few = {"prepare.max_rows": 120, "train.max_steps": 2, "train.evaluate_every": 2, "general.blocks": 4}
+    few = {"prepare.max_samples": 120, "train.max_steps": 2, "train.eval_steps": 2, "general.blocks": 4}
     write_params(clone, **few, **{"evaluate.rows": 4, "evaluate.generate.max_new_tokens": 8})
     output = call(clone, "make repro")
     assert sorted(stages_run(output)) == sorted(STAGES)

@@ -32,8 +32,8 @@ TOY = {
     "train.num_virtual_tokens": 4,
     "train.max_steps": 4,
     "train.batch_size": 8,
-    "train.accumulation_steps": 1,
-    "train.evaluate_every": 2,
+    "train.gradient_accumulation_steps": 1,
+    "train.eval_steps": 2,
     "evaluate.rows": 5,
     "evaluate.generate.max_new_tokens": 8,
 }

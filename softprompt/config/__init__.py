@@ -42,7 +42,7 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1, le=1024)]
     device: Literal["cpu", "cuda", "auto"]
-    launch: Annotated[str, AfterValidator(_is_command)]
+    launcher: Annotated[str, AfterValidator(_is_command)]
     model: Model
     data: Data
     general: General

@@ -22,6 +22,15 @@ WHAT = {
 }
 # Keys that stood elsewhere or had another name: what an older params.yaml has.
 RENAMED = {
+    "launch": "launcher",
+    "prepare.max_rows": "prepare.max_samples",
+    "train.optimizer": "train.optim",
+    "train.schedule": "train.lr_scheduler_type",
+    "train.epochs": "train.num_train_epochs",
+    "train.accumulation_steps": "train.gradient_accumulation_steps",
+    "train.clip_norm": "train.max_grad_norm",
+    "train.evaluate_every": "train.eval_steps",
+    "train.patience": "train.early_stopping_patience",
     "tokenize.workers": "runtime.workers",
     "train.save_every": "runtime.save_steps",
     "evaluate.require": "runtime.require",

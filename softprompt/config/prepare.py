@@ -14,7 +14,7 @@ class Prepare(Section):
 
     validation: Fraction
     test: Fraction
-    max_rows: Positive | None
+    max_samples: Positive | None
 
     @field_validator("test")
     @classmethod

@@ -22,17 +22,17 @@ class Train(Section):
     init: Literal["random", "vocabulary", "text", "zero"] | None
     init_text: str | None
     encoder: Literal["mlp", "lstm"]
-    optimizer: Literal["adamw", "adafactor"]
+    optim: Literal["adamw_torch", "adafactor"]
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] | None
-    schedule: Literal["linear", "cosine", "constant"]
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
-    epochs: Annotated[float, Field(gt=0)]
+    num_train_epochs: Annotated[float, Field(gt=0)]
     max_steps: Positive | None
     batch_size: Positive
-    accumulation_steps: Positive
-    clip_norm: Annotated[float, Field(gt=0)] | None
-    evaluate_every: Positive
-    patience: Positive | None
+    gradient_accumulation_steps: Positive
+    max_grad_norm: Annotated[float, Field(ge=0)] | None
+    eval_steps: Positive
+    early_stopping_patience: Positive | None
 
     @property
     def initialisation(self) -> str:

@@ -1,4 +1,4 @@
-"""A stage under a launcher: `launch` in params.yaml starts it again, in as many processes as the launcher makes.
+"""A stage under a launcher: `launcher` in params.yaml starts it again, in as many processes as the launcher makes.
 
     dvc -> python -m stages.train -> torchrun --nproc-per-node 2 -> python -m stages.train, twice
 
@@ -36,15 +36,15 @@ SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_ME
 
 
 def launched(stage: Callable[[Params], None], module: str) -> Callable[[Params], None]:
-    """`stage`, run as `params.launch` says; `module` is what `python -m` takes to run it."""
+    """`stage`, run as `params.launcher` says; `module` is what `python -m` takes to run it."""
 
     def run(params: Params) -> None:
         if ENDS in os.environ or "LOCAL_RANK" in os.environ:  # the latter: a launcher of another host
             _be_one_of_several(stage, params)
-        elif params.launch == ALONE:
+        elif params.launcher == ALONE:
             stage(params)
         else:
-            _launch([*shlex.split(params.launch), "-m", module], params)
+            _launch([*shlex.split(params.launcher), "-m", module], params)
 
     return run
 
@@ -63,13 +63,13 @@ def _launch(command: list[str], params: Params) -> None:
             )
         except OSError as error:
             raise InputError(
-                f"launch: {params.launch!r} can't be run: {error.strerror}; allowed: python, or a launcher such as "
+                f"launcher: {params.launcher!r} can't be run: {error.strerror}; allowed: python, or a launcher such as "
                 "torchrun --nproc-per-node 2, or accelerate launch --multi_gpu --num_processes 8"
             ) from None
         family = Family(Path(name))
         with _interrupts_passed_on(family):
             killed = _wait(launcher, family)
-        _tell(family, killed, params.launch, launcher.returncode)
+        _tell(family, killed, params.launcher, launcher.returncode)
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ def _tell(family: Family, killed: list[int], launch: str, status: int) -> None:
     if killed:
         pids = ", ".join(map(str, killed))
         raise InputError(
-            f"launch: process {pids} of {launch!r} was killed, perhaps for want of memory; the others were ended. "
+            f"launcher: process {pids} of {launch!r} was killed, perhaps because memory ran out; the others were ended. "
             "Checkpoints are kept: the same command goes on from there"
         )
     if crashes := family.ends("crash"):
         print(crashes[0], file=sys.stderr)
         sys.exit(1)
     if status:
-        raise InputError(f"launch: {launch!r} ended with status {status}, see above")
+        raise InputError(f"launcher: {launch!r} ended with status {status}, see above")
 
 
 def _is_alive(pid: int) -> bool:
@@ -202,7 +202,7 @@ def _joined(params: Params) -> Iterator[None]:
     if sharded := [name for name in SHARDED if os.environ.get(name, "").lower() == "true"]:
         engine = sharded[0].removeprefix("ACCELERATE_USE_")
         raise InputError(
-            f"launch: {engine} splits the model's weights over the processes, but a shared prefix calls its decoder "
+            f"launcher: {engine} splits the model's weights over the processes, but a shared prefix calls its decoder "
             "and its output layer each by itself, which its wrappers don't allow; allowed: launchers without it, and "
             "model.device_map: auto for a model that is larger than one device"
         )

@@ -32,7 +32,7 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
         )
     if params.model.device_map and distributed.count() > 1:
         raise InputError(
-            "model.device_map: auto takes all devices for one process; allowed with launch: python, or null here"
+            "model.device_map: auto takes all devices for one process; allowed with launcher: python, or null here"
         )
     torch.set_num_threads(params.threads)
     torch.use_deterministic_algorithms(True)

@@ -26,8 +26,8 @@ tags:
 # Soft prompt for {source}
 
 {train.num_virtual_tokens} virtual tokens in front of the frozen model, in PEFT's format: {method},
-{train.initialisation} initialisation, {train.optimizer} with a peak learning rate of {learning_rate(train):g},
-{train.schedule} schedule, {train.batch_size * train.accumulation_steps} rows a step. This is the prompt of step {step},
+{train.initialisation} initialisation, {train.optim} with a peak learning rate of {learning_rate(train):g},
+{train.lr_scheduler_type} schedule, {train.batch_size * train.gradient_accumulation_steps} rows a step. This is the prompt of step {step},
 where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
 
 From the root of the repository that made it:

@@ -61,15 +61,15 @@ def _common(train: Train, base: Path) -> dict[str, Any]:
 METHODS = {
     # 0.3 with Adafactor: Lester et al., section 3. AdamW: PEFT's examples have 1e-3 (its comparison of methods) to 3e-2
     # (its notebook); of 1e-2, 2e-2 and 3e-2 the first had the lowest validation loss (see benchmarks/quality.py).
-    "prompt_tuning": Method(prompt_tuning, {"adamw": 1e-2, "adafactor": 0.3}),
+    "prompt_tuning": Method(prompt_tuning, {"adamw_torch": 1e-2, "adafactor": 0.3}),
     # PEFT's comparison has 1e-4 in 5,000 steps. An encoder's layers take no more than what layers usually take; 1e-3
     # and 3e-3 were compared.
-    "p_tuning": Method(p_tuning, {"adamw": 1e-3, "adafactor": 1e-3}),
+    "p_tuning": Method(p_tuning, {"adamw_torch": 1e-3, "adafactor": 1e-3}),
     # PEFT's comparison has 5e-3 with keys and values of a text, in 5,000 steps; a short run wants more.
-    "prefix_tuning": Method(prefix_tuning, {"adamw": 1e-2, "adafactor": 1e-2}),
+    "prefix_tuning": Method(prefix_tuning, {"adamw_torch": 1e-2, "adafactor": 1e-2}),
 }
 
 
 def learning_rate(train: Train) -> float:
     """`train.learning_rate`, or the method's default for the optimizer."""
-    return train.learning_rate or METHODS[train.method].learning_rates[train.optimizer]
+    return train.learning_rate or METHODS[train.method].learning_rates[train.optim]

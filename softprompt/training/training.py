@@ -30,7 +30,6 @@ from softprompt.training.methods import learning_rate
 from softprompt.training.order import FilledUp, LengthGroupedSampler, shares_of_a_step
 from softprompt.training.resume import tell_of_others
 
-OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 PARTIAL = "partial"  # where a checkpoint is written, before it is renamed into place
 
 
@@ -80,7 +79,7 @@ class PromptTrainer(Trainer):
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"train: the loss of step {self.state.global_step + 1} is {loss.item()}; lower train.learning_rate "
-                f"(now {self.args.learning_rate:g}), or set train.clip_norm"
+                f"(now {self.args.learning_rate:g}), or set train.max_grad_norm"
             )
         return loss
 
@@ -185,26 +184,28 @@ def make_trainer(
         InputError: if the rows of a step can't be shared evenly.
     """
     train = params.train
-    rows_of_a_forward, forwards = shares_of_a_step(train.batch_size, train.accumulation_steps, distributed.count())
+    rows_of_a_forward, forwards = shares_of_a_step(
+        train.batch_size, train.gradient_accumulation_steps, distributed.count()
+    )
     lengths = row_lengths(rows["train"])
     shortest = rows["train"][int(lengths.argmin())]
     arguments = TrainingArguments(
         output_dir=str(checkpoints / PARTIAL),
         use_cpu=model.device.type == "cpu",
         seed=params.seed,
-        optim=OPTIMIZERS[train.optimizer],
+        optim=train.optim,
         learning_rate=learning_rate(train),
         weight_decay=0.0,
-        lr_scheduler_type="constant_with_warmup" if train.schedule == "constant" else train.schedule,
+        lr_scheduler_type=train.lr_scheduler_type,
         warmup_steps=train.warmup_ratio,
-        num_train_epochs=train.epochs,
+        num_train_epochs=train.num_train_epochs,
         max_steps=train.max_steps or -1,  # above 0 it wins
         per_device_train_batch_size=rows_of_a_forward,
         per_device_eval_batch_size=train.batch_size,
         gradient_accumulation_steps=forwards,
-        max_grad_norm=train.clip_norm or 0.0,
+        max_grad_norm=train.max_grad_norm or 0.0,
         eval_strategy="steps",
-        eval_steps=train.evaluate_every,
+        eval_steps=train.eval_steps,
         eval_on_start=True,
         save_strategy="steps",
         save_steps=params.runtime.save_steps,
@@ -233,6 +234,6 @@ def make_trainer(
     trainer.model_accepts_loss_kwargs = True  # `Trainer` asks the base model's forward, not ours
     trainer._loss_shifts_labels = False  # virtual tokens predict a row's first token too
     trainer.remove_callback(PrinterCallback)  # it prints every log; ReportCallback shows them
-    if train.patience is not None:
-        trainer.add_callback(EarlyStoppingCallback(train.patience))
+    if train.early_stopping_patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(train.early_stopping_patience))
     return trainer

@@ -110,8 +110,8 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
             "train.init_text: null is not allowed; allowed: a text where train.init is text",
         ),
         ({"train.method": "prefix_tuning", "train.init_text": " "}, "allowed: a text where train.init is text"),
-        ({"train.epochs": None}, "train.epochs: null is not allowed; allowed: a number"),
-        ({"train.epochs": 0.0}, "train.epochs: 0.0 is not allowed; allowed: above 0"),
+        ({"train.num_train_epochs": None}, "train.num_train_epochs: null is not allowed; allowed: a number"),
+        ({"train.num_train_epochs": 0.0}, "train.num_train_epochs: 0.0 is not allowed; allowed: above 0"),
         ({"train.max_steps": 0}, "train.max_steps: 0 is not allowed; allowed: at least 1, or null"),
         ({"prepare.test": 0.9}, "prepare.test: 0.9 is not allowed; allowed: prepare.validation + prepare.test below 1"),
         ({"prepare.test": 1.0}, "prepare.test: 1.0 is not allowed; allowed: below 1"),
@@ -164,7 +164,7 @@ def test_lengths_may_be_left_to_the_data_and_steps_go_with_epochs(tmp_path: Path
     nulls = ("tokenize.max_length", "evaluate.generate.max_new_tokens", "train.max_steps", "evaluate.rows")
     write_params(tmp_path, **dict.fromkeys(nulls))
     load_params(tmp_path / "params.yaml")
-    write_params(tmp_path, **{"train.epochs": 2.5, "train.max_steps": 5})
+    write_params(tmp_path, **{"train.num_train_epochs": 2.5, "train.max_steps": 5})
     load_params(tmp_path / "params.yaml")
 
 

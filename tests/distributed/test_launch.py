@@ -21,10 +21,10 @@ from tests.toy import ROOT, write_params
 
 TWO = "torchrun --nproc-per-node 2"
 # Several epochs, in which the last step has fewer rows than the others: fewer than there are processes in some.
-CHANGES = {"train.max_steps": 13, "train.batch_size": 3, "train.accumulation_steps": 3, "train.evaluate_every": 3}
+CHANGES = {"train.max_steps": 13, "train.batch_size": 3, "train.gradient_accumulation_steps": 3, "train.eval_steps": 3}
 METHODS = {
     "prompt_tuning": ({}, "torchrun --nproc-per-node 3"),  # 28 rows in steps of 9: one is left for three
-    "p_tuning": ({"train.method": "p_tuning", "train.batch_size": 4, "train.accumulation_steps": 2}, TWO),
+    "p_tuning": ({"train.method": "p_tuning", "train.batch_size": 4, "train.gradient_accumulation_steps": 2}, TWO),
 }
 
 
@@ -51,7 +51,7 @@ def start(folder: Path, *command: str, **variables: str) -> subprocess.Popen[str
 
 def run(folder: Path, stage: str, launch: str, status: int = 0, **variables: str) -> tuple[str, str]:
     """Run a stage under a launcher; return standard output and standard error."""
-    write_params(folder, launch=launch)
+    write_params(folder, launcher=launch)
     process = start(folder, sys.executable, "-m", f"stages.{stage}", **variables)
     streams = process.communicate(timeout=120)
     assert process.returncode == status, "\n".join(streams)[-6000:]
@@ -106,7 +106,7 @@ def wait_for_a_checkpoint(folder: Path) -> None:
 
 
 def test_a_process_that_dies_ends_all_and_the_next_run_goes_on(project: Path) -> None:
-    write_params(project, **{**CHANGES, "train.accumulation_steps": 2, "runtime.save_steps": 2})
+    write_params(project, **{**CHANGES, "train.gradient_accumulation_steps": 2, "runtime.save_steps": 2})
     run(project, "train", TWO)
     whole = (project / "models/adapter/adapter_model.safetensors").read_bytes()
     shutil.rmtree(project / "models/adapter")
@@ -117,7 +117,7 @@ def test_a_process_that_dies_ends_all_and_the_next_run_goes_on(project: Path) ->
     killed.kill()
     _, message = stage.communicate(timeout=20)
     assert stage.returncode == 1
-    named = re.search(rf"error: launch: process ([\d, ]+) of '{TWO}' was killed", message)
+    named = re.search(rf"error: launcher: process ([\d, ]+) of '{TWO}' was killed", message)
     assert named
     assert str(killed.pid) in named[1].split(", ")  # perhaps with another that the launcher ended for it
     assert "Traceback" not in message
@@ -129,7 +129,7 @@ def test_a_process_that_dies_ends_all_and_the_next_run_goes_on(project: Path) ->
 
 
 def test_ctrl_c_ends_the_step_of_all(project: Path) -> None:
-    write_params(project, **{**CHANGES, "train.accumulation_steps": 2, "train.max_steps": 2000, "launch": TWO})
+    write_params(project, **{**CHANGES, "train.gradient_accumulation_steps": 2, "train.max_steps": 2000, "launch": TWO})
     stage = start(project, sys.executable, "-m", "stages.train")
     wait_for_a_checkpoint(project)
     stage.send_signal(signal.SIGINT)
@@ -143,7 +143,7 @@ def test_ctrl_c_ends_the_step_of_all(project: Path) -> None:
 
 
 def test_after_a_sigkill_of_the_stage_no_process_stays(project: Path) -> None:
-    write_params(project, **{**CHANGES, "train.accumulation_steps": 2, "train.max_steps": 2000, "launch": TWO})
+    write_params(project, **{**CHANGES, "train.gradient_accumulation_steps": 2, "train.max_steps": 2000, "launch": TWO})
     stage = start(project, sys.executable, "-m", "stages.train")
     wait_for_a_checkpoint(project)
     stage.kill()
@@ -158,9 +158,9 @@ def test_two_hosts_meet(project: Path) -> None:
     """One launcher by the stage, the other one by hand, as on a second host that shares the folder."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    write_params(project, **{**CHANGES, "train.accumulation_steps": 2})
+    write_params(project, **{**CHANGES, "train.gradient_accumulation_steps": 2})
     address = f"--nnodes 2 --nproc-per-node 1 --master-addr 127.0.0.1 --master-port {port}"
-    write_params(project, launch=f"torchrun --node-rank 0 {address}")
+    write_params(project, launcher=f"torchrun --node-rank 0 {address}")
     bin_folder = Path(sys.executable).parent
     other = start(
         project, str(bin_folder / "torchrun"), *f"--node-rank 1 {address} -m stages.train".split(), OMP_NUM_THREADS="1"
@@ -180,26 +180,31 @@ def test_two_hosts_meet(project: Path) -> None:
             "no-such-launcher",
             {},
             {},
-            "error: launch: 'no-such-launcher' can't be run: No such file or directory; allowed",
+            "error: launcher: 'no-such-launcher' can't be run: No such file or directory; allowed",
         ),
         (
             "torchrun --no-such-option",
             {},
             {},
-            "error: launch: 'torchrun --no-such-option' ended with status 2, see above",
+            "error: launcher: 'torchrun --no-such-option' ended with status 2, see above",
         ),
         (
             TWO,
             {"train.batch_size": 3},
             {},
-            "error: launch: 2 processes can't share the 3 rows of a step evenly; allowed",
+            "error: launcher: 2 processes can't share the 3 rows of a step evenly; allowed",
         ),
         (TWO, {"model.device_map": "auto"}, {}, "error: model.device_map: auto takes all devices for one process"),
-        (TWO, {}, {"ACCELERATE_USE_FSDP": "true"}, "error: launch: FSDP splits the model's weights over the processes"),
+        (
+            TWO,
+            {},
+            {"ACCELERATE_USE_FSDP": "true"},
+            "error: launcher: FSDP splits the model's weights over the processes",
+        ),
     ],
 )
 def test_what_is_refused(project: Path, launch: str, changes: dict, variables: dict, message: str) -> None:
-    write_params(project, **{"train.accumulation_steps": 1}, **changes)
+    write_params(project, **{"train.gradient_accumulation_steps": 1}, **changes)
     output, errors = run(project, "train", launch, status=1, **variables)
     assert errors.count(message) == 1
     assert "Traceback" not in errors
@@ -215,7 +220,7 @@ def test_a_bad_param_is_said_once_before_anything_is_launched(project: Path) -> 
 
 
 def test_accelerate_launches_too(project: Path) -> None:
-    write_params(project, **{**CHANGES, "train.accumulation_steps": 2, "train.max_steps": 2})
+    write_params(project, **{**CHANGES, "train.gradient_accumulation_steps": 2, "train.max_steps": 2})
     options = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
     output, _ = run(project, "train", f"accelerate launch {options}", HF_HOME=os.environ["HF_HOME"])
     assert "validation loss" in output

@@ -128,7 +128,7 @@ def test_what_a_changed_schema_reruns(untouched: Path) -> None:
 
 def test_a_param_reruns_its_stage_and_what_follows(clone: Path) -> None:
     """What `dvc status` says is what `dvc repro` does, and later stages run where their inputs changed."""
-    write_params(clone, **{"prepare.max_rows": 1000})  # the same rows: prepare's output does not change
+    write_params(clone, **{"prepare.max_samples": 1000})  # the same rows: prepare's output does not change
     output = call(clone, "dvc repro")
     assert stages_run(output) == ["prepare", "report"]
 

@@ -24,16 +24,16 @@ from tests.toy import ROOT, write_params
 CHANGES = {
     "train.max_steps": 13,
     "train.batch_size": 3,
-    "train.accumulation_steps": 2,
-    "train.evaluate_every": 3,
+    "train.gradient_accumulation_steps": 2,
+    "train.eval_steps": 3,
     "runtime.save_steps": 2,
 }
 METHODS = {
     "prompt_tuning": {},
-    "adafactor": {"train.optimizer": "adafactor"},
+    "adafactor": {"train.optim": "adafactor"},
     "p_tuning": {"train.method": "p_tuning"},
     "p_tuning with lstm": {"train.method": "p_tuning", "train.encoder": "lstm"},
-    "prefix_tuning": {"train.method": "prefix_tuning", "train.patience": 2, "train.learning_rate": 3.0},
+    "prefix_tuning": {"train.method": "prefix_tuning", "train.early_stopping_patience": 2, "train.learning_rate": 3.0},
 }
 
 

@@ -69,7 +69,7 @@ def test_the_split_of_a_step_into_micro_batches_changes_no_loss(finished: Path, 
     for size, accumulation in ((8, 1), (4, 2), (2, 4)):
         folder = tmp_path / str(size)
         folder.mkdir()
-        changes = {"train.batch_size": size, "train.accumulation_steps": accumulation}
+        changes = {"train.batch_size": size, "train.gradient_accumulation_steps": accumulation}
         trainer = trained(finished, folder, **changes)
         curves.append(curve(trainer, "loss") + curve(trainer, "eval_loss"))
     assert len(curves[0]) == 4 + 3
@@ -99,7 +99,7 @@ def test_the_best_prompt_is_kept_not_the_last(finished: Path, tmp_path: Path) ->
     changes = {
         "train.learning_rate": 1.0,
         "train.max_steps": 12,
-        "train.schedule": "constant",
+        "train.lr_scheduler_type": "constant",
         "train.warmup_ratio": 0.0,
     }
     first = trained(finished, tmp_path, **changes)
@@ -125,7 +125,7 @@ def test_an_untrained_prompt_that_is_best_is_kept(finished: Path, tmp_path: Path
 
 def test_patience_stops_early(finished: Path, tmp_path: Path) -> None:
     """A learning rate too small to change a float32: no measurement is better than that of the untrained prompt."""
-    changes = {"train.learning_rate": 1e-30, "train.max_steps": 100, "train.patience": 2}
+    changes = {"train.learning_rate": 1e-30, "train.max_steps": 100, "train.early_stopping_patience": 2}
     trainer = trained(finished, tmp_path, **changes)
     assert (trainer.state.best_global_step, trainer.state.global_step) == (0, 4)
 
@@ -150,7 +150,12 @@ def test_validation_loss_is_weighted_by_token(finished: Path, tmp_path: Path) ->
 
 
 def test_epochs_and_schedule(finished: Path, tmp_path: Path) -> None:
-    changes = {"train.epochs": 2.0, "train.max_steps": None, "train.schedule": "cosine", "train.warmup_ratio": 0.2}
+    changes = {
+        "train.num_train_epochs": 2.0,
+        "train.max_steps": None,
+        "train.lr_scheduler_type": "cosine",
+        "train.warmup_ratio": 0.2,
+    }
     trainer = trained(finished, tmp_path, **changes)
     rows = len(trainer.train_dataset)
     assert rows % 8, "the last batch of an epoch is a short one"
@@ -168,17 +173,17 @@ def test_epochs_alone_are_enough_and_max_steps_wins(finished: Path, tmp_path: Pa
     """The default names epochs: the same steps, learning rates and prompt as so many `max_steps`."""
     for name in ("epochs", "steps"):
         (tmp_path / name).mkdir()
-    by_epochs = trained(finished, tmp_path / "epochs", **{"train.epochs": 1.7, "train.max_steps": None})
+    by_epochs = trained(finished, tmp_path / "epochs", **{"train.num_train_epochs": 1.7, "train.max_steps": None})
     steps = by_epochs.state.global_step
     assert steps == math.ceil(1.7 * math.ceil(len(by_epochs.train_dataset) / 8))
-    by_steps = trained(finished, tmp_path / "steps", **{"train.epochs": 9.0, "train.max_steps": steps})
+    by_steps = trained(finished, tmp_path / "steps", **{"train.num_train_epochs": 9.0, "train.max_steps": steps})
     assert curve(by_steps, "loss") == curve(by_epochs, "loss")
     assert curve(by_steps, "learning_rate") == curve(by_epochs, "learning_rate")
     assert torch.equal(prompt(by_steps.model), prompt(by_epochs.model))
 
 
 def test_adafactor_follows_the_learning_rate(finished: Path, tmp_path: Path) -> None:
-    trainer = trained(finished, tmp_path, **{"train.optimizer": "adafactor", "train.schedule": "constant"})
+    trainer = trained(finished, tmp_path, **{"train.optim": "adafactor", "train.lr_scheduler_type": "constant"})
     assert curve(trainer, "learning_rate")[-1] == pytest.approx(0.3)
     assert not torch.equal(prompt(trainer.model), trainer.before["prompt_encoder.default.embedding.weight"])
 

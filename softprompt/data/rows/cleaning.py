@@ -1,6 +1,6 @@
 """Which rows are kept, and what they become.
 
-Rows are cleaned a part at a time; what is said of all of them, duplicates and the sample that `prepare.max_rows` keeps,
+Rows are cleaned a part at a time; what is said of all of them, duplicates and the sample that `prepare.max_samples` keeps,
 needs no more than two hashes of each, which fit into memory where the rows don't.
 """
 
@@ -31,23 +31,23 @@ def cleaned(raw: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def selected(example_ids: np.ndarray, faults: pd.Series, max_rows: int | None) -> tuple[np.ndarray, dict[str, int]]:
+def selected(example_ids: np.ndarray, faults: pd.Series, max_samples: int | None) -> tuple[np.ndarray, dict[str, int]]:
     """Which rows are kept, a mask, and how many were dropped for which reason.
 
-    Dropped: rows with a fault, and rows whose messages are those of an earlier row. Of the rest, `max_rows` keeps those
+    Dropped: rows with a fault, and rows whose messages are those of an earlier row. Of the rest, `max_samples` keeps those
     whose hash is lowest: a sample that does not depend on the order, and that adding rows changes as little as can be.
 
     Args:
         example_ids: hash of each row's messages, uint64.
         faults: of each row, as `cleaned` has them.
-        max_rows: null: no limit.
+        max_samples: null: no limit.
     """
     dropped = {fault: int((faults == fault).sum()) for fault in FAULTS}
     sound = np.flatnonzero(faults == "")
     hashes, first = np.unique(example_ids[sound], return_index=True)  # in the order of the hashes
     dropped["duplicate"] = len(sound) - len(hashes)
-    chosen = sound[first[:max_rows]]
-    dropped["over_max_rows"] = len(hashes) - len(chosen)
+    chosen = sound[first[:max_samples]]
+    dropped["over_max_samples"] = len(hashes) - len(chosen)
     keep = np.zeros(len(example_ids), dtype=bool)
     keep[chosen] = True
     return keep, dropped

@@ -19,9 +19,9 @@ def hashes(ids: pd.Series) -> np.ndarray:
     return ids.map(lambda digits: int(digits, 16)).to_numpy(np.uint64)
 
 
-def prepared(raw: pd.DataFrame, max_rows: int | None = None) -> tuple[pd.DataFrame, dict[str, int]]:
+def prepared(raw: pd.DataFrame, max_samples: int | None = None) -> tuple[pd.DataFrame, dict[str, int]]:
     rows = cleaned(raw)
-    keep, dropped = selected(hashes(rows["example_id"]), rows["fault"], max_rows)
+    keep, dropped = selected(hashes(rows["example_id"]), rows["fault"], max_samples)
     return rows[keep].reset_index(drop=True), dropped
 
 
@@ -50,7 +50,7 @@ def test_what_is_dropped_is_counted_by_reason() -> None:
     rows, dropped = prepared(
         frame(("a", "", "1"), (" ", "", "2"), ("", "input only", "3"), ("b", "", " "), ("a ", "", "1"), ("a", "", "2"))
     )
-    assert dropped == {"without_instruction": 2, "without_output": 1, "duplicate": 1, "over_max_rows": 0}
+    assert dropped == {"without_instruction": 2, "without_output": 1, "duplicate": 1, "over_max_samples": 0}
     assert [row[1]["content"] for row in rows["messages"]] == ["1", "2"]
     assert rows["question_id"].nunique() == 1
     assert rows["example_id"].nunique() == 2
@@ -60,7 +60,7 @@ def test_max_rows_is_a_sample_that_order_does_not_change() -> None:
     many = [(f"question {number}", "", "answer") for number in range(200)]
     forwards, dropped = prepared(frame(*many), 50)
     backwards, _ = prepared(frame(*reversed(many)), 50)
-    assert dropped["over_max_rows"] == 150
+    assert dropped["over_max_samples"] == 150
     assert set(forwards["example_id"]) == set(backwards["example_id"])
     splits = splits_of(hashes(forwards["question_id"]), 0.2, 0.2)
     assert len(set(splits)) == 3, "the sample must not be of one split"
