@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 from experiments.summary import Interval, Setting, Summary
 from softprompt.report.charts import svg
+from softprompt.report.filters import difference, number
 from softprompt.report.render import STYLE, environment
-from softprompt.report.texts import difference, number
 
 HERE = Path(__file__).parent
 SPLITS, COLORS, SHAPES = ["validation", "test"], ["var(--base)", "var(--tuned)"], ["circle", "diamond"]

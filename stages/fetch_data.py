@@ -1,12 +1,9 @@
 """Fetch an instruction data set to data/raw/: `python -m stages.fetch_data`, or `dvc repro fetch_data`."""
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.data.readers import read_files, select_data_files
-from softprompt.data.readers.repository import read_repository
+from softprompt.data.readers.hub import read_repository
 from softprompt.data.rows import RAW_SCHEMA
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, write_json
@@ -29,6 +26,9 @@ def main(params: Params) -> None:
             if str(error).startswith("data.split"):
                 raise
             raise InputError(f"data.source: {data.source!r}: {error}") from error
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with output_folder(RAW) as folder:
         pq.write_table(pa.Table.from_pylist(rows, schema=RAW_SCHEMA), folder / "rows.parquet")
         write_json(folder / "source.json", {**found.record, "rows": total, "split": data.split})

@@ -1,8 +1,5 @@
 """Fetch out-of-domain text to data/general/: `python -m stages.fetch_general`, or `dvc repro fetch_general`."""
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.data.readers.texts import read_texts, select_text_files
@@ -27,6 +24,9 @@ def main(params: Params) -> None:
                 raise InputError(f"general.source: {general.source!r}: {error}") from error
         if not texts:
             raise InputError(f"general.source: {general.source!r}: there is no text in it")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     with output_folder(GENERAL) as folder:
         pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), folder / "texts.parquet")
         write_json(folder / "source.json", {**record, "texts": len(texts)})

@@ -1,24 +1,12 @@
 """Clean, de-duplicate and split the rows to data/prepared/: `python -m stages.prepare`, or `dvc repro prepare`."""
 
 import contextlib
-from collections.abc import Iterator
-
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
-from softprompt.data.rows import PREPARED_SCHEMA
-from softprompt.data.rows.cleaning import cleaned, selected
-from softprompt.data.rows.splitting import splits_of
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, verified, write_json
 from softprompt.runtime.paths import PREPARED, RAW, RESULTS, SPLITS
-from softprompt.runtime.progress import tqdm
-
-PART = 20_000  # rows in memory at once, and of one row group of the output
 
 
 def main(params: Params) -> None:
@@ -26,9 +14,19 @@ def main(params: Params) -> None:
 
     The rows are read twice: once for the hashes, which decide about all, and once to write those that are kept.
     """
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from softprompt.data.rows import PREPARED_SCHEMA
+    from softprompt.data.rows.cleaning import selected
+    from softprompt.data.rows.parts import cleaned_parts, hashes_of
+    from softprompt.data.rows.splitting import splits_of
+
     prepare = params.prepare
     with pq.ParquetFile(verified(RAW, "fetch_data") / "rows.parquet") as raw:
-        hashes = pd.concat([_hashes(rows) for rows in _parts(raw, "prepare: hash")], ignore_index=True)
+        hashes = pd.concat([hashes_of(rows) for rows in cleaned_parts(raw, "prepare: hash")], ignore_index=True)
         keep, dropped = selected(hashes["example"].to_numpy(), hashes["fault"], prepare.max_samples)
         if not keep.any():
             raise InputError(f"prepare: none of the {len(keep)} rows is left ({_counts(dropped)}); check data.columns")
@@ -50,7 +48,7 @@ def main(params: Params) -> None:
                 for split in SPLITS
             }
             start = 0
-            for rows in _parts(raw, "prepare: write"):
+            for rows in cleaned_parts(raw, "prepare: write"):
                 for split, part in rows.groupby(wanted[start : start + len(rows)]):
                     if split:
                         table = pa.Table.from_pandas(part, schema=PREPARED_SCHEMA, preserve_index=False)
@@ -67,23 +65,6 @@ def main(params: Params) -> None:
     }
     write_json(RESULTS / "prepare.json", report)
     print(f"prepare: {len(keep):,} rows in; dropped {_counts(dropped)}; kept {_counts(counts)}")
-
-
-def _parts(raw: pq.ParquetFile, what: str) -> Iterator[pd.DataFrame]:
-    """The rows of `raw`, cleaned, a part at a time."""
-    with tqdm(total=raw.metadata.num_rows, desc=what, unit=" rows") as bar:
-        for batch in raw.iter_batches(PART):
-            yield cleaned(batch.to_pandas())
-            bar.update(len(batch))
-
-
-def _hashes(rows: pd.DataFrame) -> pd.DataFrame:
-    """What has to be known of all rows at once: 17 bytes of each."""
-    numbers = {
-        name: rows[f"{name}_id"].map(lambda digits: int(digits, 16)).astype("uint64")
-        for name in ("example", "question")
-    }
-    return pd.DataFrame({**numbers, "fault": rows["fault"]})
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -1,16 +1,12 @@
 """Tokenize the splits to Arrow streams in data/tokenized/: `python -m stages.tokenize`, or `dvc repro tokenize`."""
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
-from softprompt.data.templates.workers import EncodedBatch, encoder
-from softprompt.data.tokens import IGNORED, TOKENIZED_SCHEMA, context_of
+from softprompt.data.templates.workers import encoder
+from softprompt.data.templates.writing import write_split
+from softprompt.data.tokens import context_of
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
@@ -21,6 +17,8 @@ BATCH = 1000  # rows of one task and of one Arrow batch: fixed, so that the byte
 
 def main(params: Params) -> None:
     """Write train, validation and test.arrow (streams that `datasets` maps), template.json and the token statistics."""
+    import pyarrow.parquet as pq
+
     base, prepared = verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare")
     report: dict[str, dict] = {}
     max_length = params.tokenize.max_length or _context(base)
@@ -30,7 +28,7 @@ def main(params: Params) -> None:
             with pq.ParquetFile(prepared / f"{split}.parquet") as file:
                 batches = encode(batch.to_pylist() for batch in file.iter_batches(BATCH))
                 with tqdm(total=file.metadata.num_rows, desc=f"tokenize {split}", unit=" rows") as bar:
-                    report[split] = _write(folder / f"{split}.arrow", batches, bar)
+                    report[split] = write_split(folder / f"{split}.arrow", batches, bar)
             if not report[split]["rows"]:
                 shortest = report[split]["shortest_dropped"]
                 raise InputError(
@@ -39,15 +37,15 @@ def main(params: Params) -> None:
                 )
         # It goes on with the adapter, which is of no use without it.
         write_json(folder / "template.json", settings.model_dump(include={"template", "system"}))
-    totals = {name: sum(counts[name] for counts in report.values()) for name in ("cut", "dropped")}
+    totals = {name: sum(counts[name] for counts in report.values()) for name in ("truncated", "dropped")}
     longest = params.tokenize.max_length or max(counts["max"] for counts in report.values())
     # Of each split, since DVC makes a column of every number that is in no list.
     splits = [{"split": split, "max_length": longest, **counts} for split, counts in report.items()]
     write_json(RESULTS / "tokenize.json", {**totals, "splits": splits})
     for split, counts in report.items():
         print(
-            f"tokenize: {split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['cut']:,} answers cut, "
-            f"{counts['dropped']:,} rows dropped (no room for a label)"
+            f"tokenize: {split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['truncated']:,} answers "
+            f"truncated, {counts['dropped']:,} rows dropped (no room for a label)"
         )
 
 
@@ -55,31 +53,6 @@ def _context(base: Path) -> int | None:
     from transformers import AutoConfig
 
     return context_of(AutoConfig.from_pretrained(base))
-
-
-def _write(path: Path, batches: Iterator[EncodedBatch], bar: tqdm) -> dict:
-    """Write the batches as one Arrow stream and return the split's token statistics."""
-    lengths, label_tokens, cut, dropped = [np.zeros(0, int)], 0, 0, list[int]()
-    with pa.ipc.new_stream(path, TOKENIZED_SCHEMA) as writer:
-        for batch in batches:
-            writer.write_batch(batch.rows)
-            lengths.append(np.diff(batch.rows.column("input_ids").offsets.to_numpy()))
-            label_tokens += int((batch.rows.column("labels").flatten().to_numpy() != IGNORED).sum())
-            cut += batch.cut
-            dropped += batch.dropped
-            bar.update(batch.rows.num_rows + len(batch.dropped))
-    length = np.concatenate(lengths)
-    percentiles = {p: int(np.percentile(length, p, method="higher")) for p in (5, 50, 95, 99)} if len(length) else {}
-    return {
-        "rows": len(length),
-        "tokens": int(length.sum()),
-        "label_tokens": label_tokens,
-        **{f"p{p}": value for p, value in percentiles.items()},
-        "max": int(length.max(initial=0)),
-        "cut": cut,
-        "dropped": len(dropped),
-        **({"shortest_dropped": min(dropped)} if dropped else {}),
-    }
 
 
 if __name__ == "__main__":

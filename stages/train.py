@@ -8,7 +8,10 @@ from softprompt.runtime.outputs import output_folder, removed_on_failure, verifi
 from softprompt.runtime.paths import ADAPTER, BASE_MODEL, RESULTS, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 
-REMEDY = "half of train.batch_size with twice train.gradient_accumulation_steps (the same training), a smaller tokenize.max_length"
+REMEDY = (
+    "half of train.batch_size with twice train.gradient_accumulation_steps (the same training), a smaller "
+    "tokenize.max_length"
+)
 
 
 def main(params: Params) -> None:

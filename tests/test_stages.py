@@ -239,24 +239,24 @@ def test_rows_and_blocks_are_at_most_and_an_answer_as_long_as_the_datas(
 
 def test_without_a_max_length_the_longest_row_decides(finished: Path, project: Path, run: Run) -> None:
     def tokenized() -> tuple[set[int], int, int]:
-        """What the splits record as the largest length, their longest row, and how many answers are cut."""
+        """What the splits record as the largest length, their longest row, and how many answers are truncated."""
         run("tokenize")
         report = json.loads(Path("results/tokenize.json").read_text(encoding="utf-8"))
         splits = report["splits"]
-        return {split["max_length"] for split in splits}, max(split["max"] for split in splits), report["cut"]
+        return {split["max_length"] for split in splits}, max(split["max"] for split in splits), report["truncated"]
 
     shutil.copytree(finished, project, dirs_exist_ok=True)
     write_params(project, **{"tokenize.max_length": None})
-    recorded, longest, cut = tokenized()
+    recorded, longest, truncated = tokenized()
     for split in ("train", "validation", "test"):
         file = f"data/tokenized/{split}.arrow"
         assert sha256_of(project / file) == sha256_of(finished / file)
-    assert (recorded, cut) == ({longest}, 0)
+    assert (recorded, truncated) == ({longest}, 0)
     make_model(project / "toy/model", max_position_embeddings=60)
     run("fetch_model")
-    recorded, longest, cut = tokenized()
+    recorded, longest, truncated = tokenized()
     assert (recorded, longest) == ({60}, 60), "the model's context"
-    assert cut > 0
+    assert truncated > 0
     write_params(project, **{"tokenize.max_length": 200})
     assert tokenized()[0] == {200}
 

@@ -28,7 +28,7 @@ from softprompt.data.rows import Message
 from softprompt.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from softprompt.cli.answers import Answerer
+    from softprompt.cli.streaming import Answerer
 
 
 def generate(
@@ -131,7 +131,7 @@ def _answerer(adapter: Path | None, base: bool, hard: bool, seed: int | None, **
     params = load_params()
     checked = generate_settings(params, seed, **settings)
     variants = load_variants(adapter, params)
-    from softprompt.cli.answers import Answerer
+    from softprompt.cli.streaming import Answerer
 
     return Answerer(variants, *checked, ["tuned", *["hard"] * hard, *["base"] * base])
 

@@ -124,8 +124,8 @@ def _tell(family: Family, killed: list[int], launch: str, status: int) -> None:
     if killed:
         pids = ", ".join(map(str, killed))
         raise InputError(
-            f"launcher: process {pids} of {launch!r} was killed, perhaps because memory ran out; the others were ended. "
-            "Checkpoints are kept: the same command goes on from there"
+            f"launcher: process {pids} of {launch!r} was killed, perhaps because memory ran out; the others were ended."
+            " Checkpoints are kept: the same command goes on from there"
         )
     if crashes := family.ends("crash"):
         print(crashes[0], file=sys.stderr)

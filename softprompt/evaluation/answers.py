@@ -23,11 +23,11 @@ class Answer:
 
     Attributes:
         ids: its tokens, without the end token.
-        cut: whether it came to `max_new_tokens` without an end token.
+        truncated: whether it came to `max_new_tokens` without an end token.
     """
 
     ids: list[int]
-    cut: bool
+    truncated: bool
 
 
 def generation_config(generate: Generate, model: PreTrainedModel, end_id: int) -> GenerationConfig:
@@ -92,4 +92,4 @@ def answer_of(row: list[int], config: GenerationConfig) -> Answer:
     """New tokens up to the first end token; what follows it is padding."""
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     length = next((place for place, token in enumerate(row) if token in ends), len(row))
-    return Answer(row[:length], cut=length == len(row))
+    return Answer(row[:length], truncated=length == len(row))

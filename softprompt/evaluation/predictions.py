@@ -14,7 +14,13 @@ from softprompt.evaluation.scores import row_scores, sample_scores
 
 KEPT = ["example_id", "question_id", "source", "question", "reference", "question_tokens"]
 # Rows that were not answered have no score: types that know a missing value.
-TYPES = {"answer": "string", "answer_tokens": "Int64", "cut": "boolean", "empty": "boolean", "exact_match": "boolean"}
+TYPES = {
+    "answer": "string",
+    "answer_tokens": "Int64",
+    "truncated": "boolean",
+    "empty": "boolean",
+    "exact_match": "boolean",
+}
 
 
 def split_rows(tokenized: Path, prepared: Path) -> pd.DataFrame:

@@ -82,7 +82,7 @@ def row_scores(answers: Sequence[Answer], texts: Sequence[str], references: Sequ
         {
             "answer": texts,
             "answer_tokens": [len(answer.ids) for answer in answers],
-            "cut": [answer.cut for answer in answers],
+            "truncated": [answer.truncated for answer in answers],
             "empty": [not text.strip() for text in texts],
             # As questions are compared: Unicode form, case and white space don't count.
             "exact_match": [question_key(text) == question_key(reference) for text, reference in pairs],
@@ -138,7 +138,7 @@ def _scores(references: Sequence[str], reference_tokens: np.ndarray, tokenizer: 
         mean("ROUGE-L", "higher", "rouge_l"),
         mean("exact match", "higher", "exact_match"),
         Score("length ratio", "near 1", lambda rows: _with(rows["answer_tokens"], reference_tokens), _ratio),
-        mean("cut off", "lower", "cut"),
+        mean("truncated", "lower", "truncated"),
         mean("empty", "lower", "empty"),
         mean("repetition", "lower", "repetition"),
     ]

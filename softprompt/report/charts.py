@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from softprompt.report.filters import shortened
 from softprompt.report.inputs import Curve
-from softprompt.report.texts import shortened
 
 VEGA_LITE = "6.4"
 # vl-convert makes relative links absolute; a link to this address is made relative again.

@@ -46,7 +46,7 @@ def load_results() -> Results:
             "metrics.json", evaluate, "base", "hard", "tuned", "verdict", "slices", "answers", "general"
         ),
         prepare=_read_json("prepare.json", "prepare", "rows_in", "dropped", "kept", "reasons", "splits"),
-        tokenize=_read_json("tokenize.json", "tokenize", "cut", "dropped", "splits"),
+        tokenize=_read_json("tokenize.json", "tokenize", "truncated", "dropped", "splits"),
         train=_read_json("train/metrics.json", train, "step", "validation"),
         virtual_tokens=_read_json("virtual_tokens.json", evaluate, "tokens"),
         rows=_read_rows(RESULTS / "predictions.parquet"),

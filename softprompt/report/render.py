@@ -11,10 +11,10 @@ from markupsafe import Markup
 from softprompt.evaluation.headline import NAMES, headline
 from softprompt.report import charts
 from softprompt.report.answer_cards import answers, drawn_rows
+from softprompt.report.filters import FILTERS
 from softprompt.report.inputs import Results
 from softprompt.report.origins import Provenance
 from softprompt.report.slice_table import slice_groups
-from softprompt.report.texts import FILTERS
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ VERDICTS = {
     "no evidence": "No evidence that the tuned prompt helps",
     "harms": "The tuned prompt harms",
 }
-SHARES = ("exact match", "cut off", "empty", "repetition")
+SHARES = ("exact match", "truncated", "empty", "repetition")
 
 
 def html_page(results: Results, origin: Provenance, hard_prompt: str) -> str:

@@ -14,6 +14,7 @@ def model_card(base: Path, train: Train, validation_loss: float, step: int) -> s
     """
     source = json.loads((base / "source.json").read_text(encoding="utf-8"))["source"]
     method = train.method.replace("_", " ")
+    rows = train.batch_size * train.gradient_accumulation_steps
     return f"""---
 base_model: {base.as_posix()}
 library_name: peft
@@ -27,7 +28,7 @@ tags:
 
 {train.num_virtual_tokens} virtual tokens in front of the frozen model, in PEFT's format: {method},
 {train.initialisation} initialisation, {train.optim} with a peak learning rate of {learning_rate(train):g},
-{train.lr_scheduler_type} schedule, {train.batch_size * train.gradient_accumulation_steps} rows a step. This is the prompt of step {step},
+{train.lr_scheduler_type} schedule, {rows} rows a step. This is the prompt of step {step},
 where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
 
 From the root of the repository that made it:

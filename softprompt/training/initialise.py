@@ -66,11 +66,11 @@ def _set(parameter: torch.Tensor, values: torch.Tensor) -> None:
 
 
 def _say_how_text_fits(tokenizer: PreTrainedTokenizerBase, train: Train) -> None:
-    """The text is cut or repeated, and PEFT does so silently."""
+    """The text is truncated or repeated, and PEFT does so silently."""
     length, wanted = len(tokenizer(train.init_text)["input_ids"]), train.num_virtual_tokens
     if length > wanted:
         print(
-            f"warning: train.init_text has {length} tokens, train.num_virtual_tokens is {wanted}: the text is cut",
+            f"warning: train.init_text has {length} tokens, train.num_virtual_tokens is {wanted}: it is truncated",
             file=sys.stderr,
         )
     elif length < wanted:

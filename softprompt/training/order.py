@@ -82,8 +82,9 @@ def shares_of_a_step(batch_size: int, accumulation_steps: int, processes: int) -
     step = batch_size * accumulation_steps
     if step % processes:
         raise InputError(
-            f"launcher: {processes} processes can't share the {step} rows of a step evenly; allowed: train.batch_size x "
-            f"train.gradient_accumulation_steps (now {batch_size} x {accumulation_steps}) that is a multiple of {processes}"
+            f"launcher: {processes} processes can't share the {step} rows of a step evenly; allowed: train.batch_size "
+            f"x train.gradient_accumulation_steps (now {batch_size} x {accumulation_steps}) that is a multiple of "
+            f"{processes}"
         )
     share = step // processes
     rows = next(rows for rows in range(min(batch_size, share), 0, -1) if share % rows == 0)

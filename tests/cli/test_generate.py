@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softprompt.cli.answers import AnswerStreamer
+from softprompt.cli.streaming import AnswerStreamer
 from softprompt.data.templates import Template
 from tests.cli.conftest import Command, change_origin, copy_of, new_adapter, plain_peft
 from tests.clones import environment
@@ -46,7 +46,7 @@ def test_the_answer_is_peft_s_and_stands_alone_on_standard_output(repository: Pa
     result = command("generate", QUESTION, "--max-new-tokens", "40", folder=repository / "models")
     assert result.returncode == 0, result.stderr
     assert result.stdout == expected("tuned", QUESTION) + "\n"
-    assert result.stderr == "note: the answer was cut after 40 tokens; --max-new-tokens allows more\n"
+    assert result.stderr == "note: the answer was truncated after 40 tokens; --max-new-tokens allows more\n"
 
 
 @pytest.mark.parametrize(

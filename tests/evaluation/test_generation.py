@@ -78,6 +78,6 @@ def test_an_answer_ends_at_any_end_token_of_template_and_model(model: SharedPref
     config = settings(model)
     assert set(config.eos_token_id) == {2, *(own if isinstance(own, list) else [own])}
     assert answer_of([5, 6, 2, 0, 0], config).ids == [5, 6]
-    assert not answer_of([5, 6, 2], config).cut
-    assert answer_of([5, 6, 7], config).cut
+    assert not answer_of([5, 6, 2], config).truncated
+    assert answer_of([5, 6, 7], config).truncated
     assert answer_of([2, 9], config) == answer_of([2], config)

@@ -16,7 +16,8 @@ ANSWERS = {
     "tuned": ["The cat sat on the mat.", "i am a  ROBOT.", "Paris is the capital.", "It is red."],
 }
 TOKENS = {
-    variant: [Answer(list(range(len(text.split()))), cut=False) for text in texts] for variant, texts in ANSWERS.items()
+    variant: [Answer(list(range(len(text.split()))), truncated=False) for text in texts]
+    for variant, texts in ANSWERS.items()
 }
 
 
@@ -48,7 +49,7 @@ def test_shares_and_lengths() -> None:
     assert [found["exact match"][variant]["mean"] for variant in ANSWERS] == [0.25, 0, 0.5]
     assert [found["empty"][variant]["mean"] for variant in ANSWERS] == [0.25, 0, 0]
     assert found["length ratio"]["tuned"]["mean"] == (6 + 4 + 4 + 3) / 19
-    assert found["cut off"]["base"]["mean"] == 0
+    assert found["truncated"]["base"]["mean"] == 0
 
 
 def test_an_exact_answer_has_every_full_score() -> None:

@@ -56,7 +56,7 @@ def make_rows(count: int = 24, answered: int = 18) -> list[dict[str, Any]]:
             values = {
                 "answer": "" if empty else f"{variant} says {text}",
                 "answer_tokens": 0 if empty else 7,
-                "cut": number % 6 == 0,
+                "truncated": number % 6 == 0,
                 "empty": empty,
                 "exact_match": False,
                 "chrf": 20.0,
@@ -82,7 +82,7 @@ def make_metrics() -> dict[str, Any]:
         {"by": "source", "slice": SOURCES[1], **part},
         {"by": "source", "slice": NASTY[4] * 9, **part, "tuned_minus_base": None, "tuned_minus_hard": None},
     ]
-    names = ("chrF", "BLEU", "ROUGE-L", "exact match", "length ratio", "cut off", "empty", "repetition")
+    names = ("chrF", "BLEU", "ROUGE-L", "exact match", "length ratio", "truncated", "empty", "repetition")
     betters = ("higher", "higher", "higher", "higher", "near 1", "lower", "lower", "lower")
     score = {variant: interval(0.5) for variant in VARIANTS} | {"tuned_minus_base": interval(0.2)}
     scores = [
@@ -125,9 +125,11 @@ def make_project(folder: Path) -> Path:
             "splits": [{"split": split, "rows": 392, "questions": 300} for split in ("train", "validation", "test")],
         },
     )
-    counts = dict.fromkeys(("rows", "tokens", "label_tokens", "p5", "p50", "p95", "p99", "max", "cut", "dropped"), 47)
+    counts = dict.fromkeys(
+        ("rows", "tokens", "label_tokens", "p5", "p50", "p95", "p99", "max", "truncated", "dropped"), 47
+    )
     splits = [{"split": split, **counts} for split in ("train", "validation", "test")]
-    write_json(folder, "tokenize", {"cut": 141, "dropped": 3, "splits": splits})
+    write_json(folder, "tokenize", {"truncated": 141, "dropped": 3, "splits": splits})
     write_json(folder, "train/metrics", {"step": 20, "validation": 2.96})
     tokens = [
         {"position": place, "norm": 1.25, "nearest": [{"token": text, "cosine": 0.5} for text in NASTY[:5]]}

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from softprompt.config import load_params
 from softprompt.config.stage import run_stage
-from softprompt.report.texts import markdown_text, side, visible
+from softprompt.report.filters import markdown_text, side, visible
 from stages.report import main
 from tests.report.project import NASTY, SOURCES, make_metrics, make_rows, write_json, write_rows
 from tests.toy import ROOT

@@ -9,7 +9,7 @@ import pytest
 
 from softprompt.config.general import General
 from softprompt.data.readers import select_data_files
-from softprompt.data.readers.repository import read_repository
+from softprompt.data.readers.hub import read_repository
 from softprompt.data.readers.texts import read_texts, select_text_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched

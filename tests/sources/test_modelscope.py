@@ -16,7 +16,7 @@ import pytest
 
 from softprompt.config.model import Model
 from softprompt.data.readers import select_data_files
-from softprompt.data.readers.repository import read_repository
+from softprompt.data.readers.hub import read_repository
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import select_model_files

@@ -1,7 +1,7 @@
 """Which rows are kept, and what they become.
 
-Rows are cleaned a part at a time; what is said of all of them, duplicates and the sample that `prepare.max_samples` keeps,
-needs no more than two hashes of each, which fit into memory where the rows don't.
+Rows are cleaned a part at a time. What is said of all of them, duplicates and the sample that `prepare.max_samples`
+keeps, needs two hashes of each row, which fit into memory where the rows don't.
 """
 
 import json
@@ -34,8 +34,9 @@ def cleaned(raw: pd.DataFrame) -> pd.DataFrame:
 def selected(example_ids: np.ndarray, faults: pd.Series, max_samples: int | None) -> tuple[np.ndarray, dict[str, int]]:
     """Which rows are kept, a mask, and how many were dropped for which reason.
 
-    Dropped: rows with a fault, and rows whose messages are those of an earlier row. Of the rest, `max_samples` keeps those
-    whose hash is lowest: a sample that does not depend on the order, and that adding rows changes as little as can be.
+    Dropped: rows with a fault, and rows whose messages are those of an earlier row. Of the rest, `max_samples` keeps
+    those whose hash is lowest: a sample that does not depend on the order, and that more rows change as little as can
+    be.
 
     Args:
         example_ids: hash of each row's messages, uint64.

@@ -22,12 +22,12 @@ class Encoded:
     Attributes:
         input_ids: the conversation, at most `max_length` tokens.
         labels: same length; each answer and its end token, `IGNORED` elsewhere.
-        cut: whether it was cut; a cut answer has no end token.
+        truncated: whether it was truncated; a truncated answer has no end token.
     """
 
     input_ids: list[int]
     labels: list[int]
-    cut: bool
+    truncated: bool
 
 
 class Template:

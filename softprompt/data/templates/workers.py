@@ -24,12 +24,12 @@ class EncodedBatch:
 
     Attributes:
         rows: those that have a label, in the order of the task.
-        cut: how many of them have a cut answer.
+        truncated: how many of them have a truncated answer.
         dropped: the prompt lengths of the others, whose question leaves no room for a label.
     """
 
     rows: pa.RecordBatch
-    cut: int
+    truncated: int
     dropped: list[int]
 
 
@@ -75,7 +75,7 @@ def encode_batch(base: Path, params: Tokenize, rows: list[dict]) -> EncodedBatch
     ]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, TOKENIZED_SCHEMA, strict=True)]
     batch = pa.record_batch(arrays, schema=TOKENIZED_SCHEMA)
-    return EncodedBatch(batch, sum(encoded.cut for _, encoded in kept), dropped)
+    return EncodedBatch(batch, sum(encoded.truncated for _, encoded in kept), dropped)
 
 
 @cache

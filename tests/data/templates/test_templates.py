@@ -1,4 +1,4 @@
-"""One formatter, pinned to the letter: with and without input, chat and literal, whole and cut."""
+"""One formatter, pinned to the letter: with and without input, chat and literal, whole and truncated."""
 
 from pathlib import Path
 
@@ -80,12 +80,12 @@ def test_max_length_cuts_the_answer_and_never_the_question(tokenizer) -> None:
     template = Template(tokenizer, "chat", None)
     _, _, whole = encoded(template, PLAIN)
     length, question = len(whole.input_ids), whole.labels.count(IGNORED)
-    assert not whole.cut
+    assert not whole.truncated
     _, answer, exact = encoded(template, PLAIN, length)
     assert exact == whole
-    _, answer, cut = encoded(template, PLAIN, length - 1)
-    assert cut.cut
-    assert answer == "Fog is a cloud.", "a cut answer carries no end token"
+    _, answer, truncated = encoded(template, PLAIN, length - 1)
+    assert truncated.truncated
+    assert answer == "Fog is a cloud.", "a truncated answer carries no end token"
     _, _, one = encoded(template, PLAIN, question + 1)
     assert one.labels.count(IGNORED) == question
     assert list(template.encode([PLAIN], question)) == [question], "no room for a label: the row's length comes back"
@@ -124,7 +124,7 @@ def test_every_answer_of_a_conversation_is_labelled(tokenizer) -> None:
     text, answers, whole = labelled(Template(tokenizer, "chat", None), TALK)
     assert f"{text}\n" == tokenizer.apply_chat_template(TALK["messages"], tokenize=False)
     assert answers == ["A cloud.<|im_end|>", "Water.<|im_end|>"]
-    assert not whole.cut
+    assert not whole.truncated
 
 
 def test_a_conversation_under_a_literal_template(tokenizer) -> None:
@@ -136,8 +136,8 @@ def test_a_conversation_under_a_literal_template(tokenizer) -> None:
 def test_a_conversation_is_cut_like_a_row(tokenizer) -> None:
     template = Template(tokenizer, "chat", None)
     _, _, whole = labelled(template, TALK)
-    _, answers, cut = labelled(template, TALK, len(whole.input_ids) - 1)
-    assert cut.cut
+    _, answers, truncated = labelled(template, TALK, len(whole.input_ids) - 1)
+    assert truncated.truncated
     assert answers == ["A cloud.<|im_end|>", "Water."]
     first = whole.labels.count(IGNORED) - sum(1 for label in whole.labels[-30:] if label == IGNORED)
     assert first > 0

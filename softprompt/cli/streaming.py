@@ -102,8 +102,8 @@ class Answerer:
                 output: Any = model.generate(given, generation_config=self.config, streamer=streamer)
             finally:
                 print(flush=True)
-        if answer_of(output[0, given.shape[1] :].tolist(), self.config).cut:
-            note(f"the answer was cut after {self.new_tokens} tokens; --max-new-tokens allows more")
+        if answer_of(output[0, given.shape[1] :].tolist(), self.config).truncated:
+            note(f"the answer was truncated after {self.new_tokens} tokens; --max-new-tokens allows more")
         return streamer.text
 
     def _check_room(self, variant: str, question: int) -> None:
