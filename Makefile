@@ -1,10 +1,11 @@
-# Each target does its own set-up. PYTHON names the interpreter that .venv is built with (3.11 or newer).
+# Each target does its own set-up. PYTHON names the interpreter that .venv is built with (3.11 to 3.14).
 PYTHON ?= python3
 
 # An environment works only where it was built, and with its own Python: one that was moved, copied or half installed, or
 # is of another Python than the named one, is built anew. Looked up before .venv is on PATH, where it hides others.
+# The place stands in .venv/installed, and of what venv built in pyvenv.cfg too (uv names none there).
 STALE := $(shell [ ! -e .venv/pyvenv.cfg ] || { [ -e .venv/installed ] && [ -x .venv/bin/python ] && \
-	grep -qF " $$(pwd -P)/.venv" .venv/pyvenv.cfg; } || echo --clear)
+	{ grep -qxF "$$(pwd -P)" .venv/installed || grep -qF " $$(pwd -P)/.venv" .venv/pyvenv.cfg; }; } || echo --clear)
 ifneq ($(origin PYTHON),file)
 override PYTHON := $(or $(shell command -v $(PYTHON)),$(PYTHON))
 BASE := -c 'import sys; print(sys.base_prefix, *sys.version_info[:2])'
@@ -34,7 +35,9 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 JOBS ?= 2
 TRIALS ?= 10
 
-.PHONY: repro reference test lint benchmark repair sweep search undo unlock remote ci lock FORCE
+.PHONY: setup repro reference test lint benchmark repair sweep search undo unlock remote ci lock FORCE
+
+setup: .venv/installed .dvc/config.local ## set up, without running anything
 
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m softprompt.config
@@ -46,10 +49,10 @@ reference: .venv/installed .dvc/config.local ## Qwen2.5-0.5B on Chinese Alpaca r
 	@dvc exp run --force --name reference-hard $(REFERENCE) -S train.init=text
 	@python -m softprompt.evaluation.headline
 
-test: .venv/installed lint ## lint, types, tests
+test: .venv/developers lint ## lint, types, tests
 	python -m pytest
 
-lint: .venv/installed
+lint: .venv/developers
 	ruff check .
 	ruff format --check .
 	mypy
@@ -86,21 +89,33 @@ remote: .venv/installed ## share outputs through URL=s3://BUCKET/PATH, or any ot
 ci: .venv/installed .dvc/config.local ## what CI does with the pipeline; BASE=main compares with that branch
 	@.github/pipeline.sh
 
-lock: .venv/installed ## write requirements.lock from pyproject.toml
-	pip-compile --quiet --extra dev --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-		--no-header --no-annotate --output-file requirements.lock pyproject.toml
-	@# A local version ("+cpu") names this machine's build of torch; other machines have others.
-	sed -i 's/+[a-z0-9.]*$$//' requirements.lock
+lock: .venv/developers ## write both locks from pyproject.toml; UPGRADE=--upgrade takes newer releases
+	$(COMPILE) --extra sweeps --output-file requirements.lock pyproject.toml
+	$(COMPILE) --all-extras --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@# pip-compile ends with a warning that torch is missing.
+	for name in requirements requirements-dev; do \
+		sed '/^$$/,$$d' $$name.lock > $$name.new && mv $$name.new $$name.lock || exit 1; done
+
+COMPILE = pip-compile --quiet $(UPGRADE) --strip-extras --generate-hashes --unsafe-package torch --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+INSTALL = .venv/bin/pip install --disable-pip-version-check
+SUPPORTED = (3, 11) <= sys.version_info < (3, 15)
+FITS = [ -z "$(STALE)" ] && [ -x .venv/bin/python ]
 
 .venv/installed: requirements.lock $(if $(STALE),FORCE)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(FITS) || $(PYTHON) -c 'import sys; sys.exit(not $(SUPPORTED) and "error: Python 3.11 to 3.14 is needed, $(PYTHON) is %d.%d; name another one: make PYTHON=python3.12" % sys.version_info[:2])'
 	@[ -z "$(STALE)" ] || echo ".venv was built elsewhere, with another Python, or not to its end: it is built anew"
 	@[ -z "$(STALE)" ] || [ ! -L .venv ] || rm .venv # a link: what it leads to may be another checkout's
 	@rm -f $@ # until all is installed
-	@$(PYTHON) -m venv $(STALE) .venv || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(FITS) || $(PYTHON) -m venv $(STALE) .venv || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@.venv/bin/pip --version >/dev/null 2>&1 || { echo "error: pip's scripts do not run in $$PWD: move it to a path without quotes, dollars and backslashes" >&2; exit 1; }
-	.venv/bin/pip install --disable-pip-version-check --requirement requirements.lock
-	.venv/bin/pip install --disable-pip-version-check --no-deps --editable .
+	$(INSTALL) --no-deps --require-hashes --requirement requirements.lock
+	@# What the lock can't have: torch in the build that this machine's index holds (CPU, CUDA), and what that build needs.
+	$(INSTALL) --editable .
+	@pwd -P > $@
+
+.venv/developers: requirements-dev.lock .venv/installed
+	$(INSTALL) --no-deps --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
 # DVC's own page of plots loads its charts from the network; this one has them in it. Without git (an unpacked archive)

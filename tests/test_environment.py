@@ -1,16 +1,24 @@
-"""`.venv`, which make builds and keeps where it fits: the same place, the same Python, installed to the end."""
+"""What is installed: declared, locked, and in `.venv`, which make keeps where it fits: place, Python, whole."""
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from tests.clones import call
 from tests.toy import ROOT
 
 BUILT = ("venv --clear .venv", "pip install")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture
@@ -20,7 +28,11 @@ def project(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("Makefile", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder)
-    (folder / "requirements.lock").touch()
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    bare = re.sub(r"(?ms)^dependencies = \[$.*?^\]$", "dependencies = []", text)
+    (folder / "pyproject.toml").write_text(bare, encoding="utf-8")
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        (folder / name).touch()
     (folder / "softprompt").mkdir()
     (folder / "softprompt/__init__.py").touch()
     subprocess.run([sys.executable, "-m", "venv", ".venv"], cwd=folder, check=True)
@@ -61,8 +73,20 @@ def test_what_was_moved_or_copied_is_built_anew(project: Path, tmp_path: Path) -
     assert rebuilds(make(moved, "--dry-run")), "an installation that failed is none"
     assert "it is built anew" in make(moved)
     assert str(moved) in subprocess.check_output([".venv/bin/pip", "--version"], cwd=moved, text=True)
-    assert (moved / ".venv/bin/prompt-tuning").is_file()
+    for command in ("softprompt", "prompt-tuning"):
+        assert (moved / ".venv/bin" / command).is_file()
     assert not rebuilds(make(moved, "--dry-run"))
+
+
+def test_an_environment_whose_own_file_names_no_place(project: Path, tmp_path: Path) -> None:
+    """As uv's: make takes it where .venv/installed names the checkout, which the README's line for uv writes there."""
+    (project / ".venv/pyvenv.cfg").write_text(
+        f"home = {Path(sys.base_prefix) / 'bin'}\nuv = 0.13.9\n", encoding="utf-8"
+    )
+    assert rebuilds(make(project, "--dry-run"))
+    (project / ".venv/installed").write_text(f"{project.resolve()}\n", encoding="utf-8")
+    assert not rebuilds(make(project, "--dry-run"))
+    assert rebuilds(make(project.rename(tmp_path / "moved"), "--dry-run"))
 
 
 def test_another_environment_behind_a_link_stays(project: Path, tmp_path: Path) -> None:
@@ -83,3 +107,69 @@ def test_the_python_that_is_named_is_the_one_of_the_environment(project: Path, a
     (project / ".venv/installed").touch()
     assert not rebuilds(make(project, "--dry-run")), "none is named"
     assert rebuilds(make(project, "--dry-run", f"PYTHON={sys.executable}"))
+
+
+def test_users_and_developers_get_what_they_need() -> None:
+    """Read off what make would run in a new clone."""
+    users, developers = "--requirement requirements.lock", "--requirement requirements-dev.lock"
+    for target in ("setup", "repro", "ci", "unlock", "repair", "sweep", "search", "remote", "benchmark"):
+        plan = call(ROOT, f"unset MAKEFLAGS; make --dry-run --what-if=requirements.lock {target}")
+        assert users in plan, target
+        assert developers not in plan, target
+        assert target != "setup" or ("dvc repro" not in plan and "stages.params" not in plan)
+    for target in ("test", "lint", "lock"):
+        plan = call(ROOT, f"unset MAKEFLAGS; make --dry-run --what-if=requirements.lock {target}")
+        assert plan.index(users) < plan.index(developers), target
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"), [(("stages", "softprompt"), ()), (("experiments", "benchmarks"), ("sweeps",))]
+)
+def test_what_is_imported_is_declared(folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
+    lines = PROJECT["dependencies"] + [line for name in ("modelscope", *extras) for line in optional(name)]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
+    providers = metadata.packages_distributions()
+    ours = {"stages", "softprompt", "experiments", "benchmarks"} | sys.stdlib_module_names
+    imported = {name for folder in folders for path in (ROOT / folder).rglob("*.py") for name in imports(path)}
+    assert len(imported) > 10
+    undeclared = {
+        name
+        for name in imported - ours
+        if not declared & {canonicalize_name(provider) for provider in providers.get(name, [])}
+    }
+    assert undeclared == set()
+
+
+def optional(extra: str) -> list[str]:
+    return PROJECT["optional-dependencies"][extra]
+
+
+def imports(path: Path) -> set[str]:
+    """First parts of the names that a file imports, wherever in it."""
+    nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.split(".")[0] for name in names}
+
+
+def test_the_locks_have_all_that_is_declared_with_hashes() -> None:
+    """All but torch, whose build differs by machine. What developers have beyond users is no user's."""
+    users, developers = locked("requirements.lock"), locked("requirements-dev.lock")
+    assert users.items() < developers.items()
+    extra = [line for name in PROJECT["optional-dependencies"] if name != "sweeps" for line in optional(name)]
+    for lock, lines in ((users, PROJECT["dependencies"] + optional("sweeps")), (developers, extra)):
+        for requirement in map(Requirement, lines):
+            name = canonicalize_name(requirement.name)
+            assert (name in lock) == (name != "torch"), name
+            assert name == "torch" or requirement.specifier.contains(lock[name]), name
+    tools = {"moto", "mypy", "pip-tools", "playwright", "pytest", "ruff", "zizmor"}
+    assert tools < developers.keys()
+    assert not tools & users.keys()
+
+
+def locked(name: str) -> dict[str, str]:
+    """Package to version, of a lock in which each has a hash and nothing else stands."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    pins = re.findall(r"^([a-z0-9-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n", text, re.M)
+    assert "".join(f"{package}=={version}{hashes}\n" for package, version, hashes in pins) == text
+    return {package: version for package, version, _ in pins}
