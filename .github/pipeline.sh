@@ -26,7 +26,7 @@ if [ -n "$missing" ]; then
 fi
 dvc repro
 verdict=0
-said=$(prompt-tuning verify HEAD 2>&1) || verdict=$?
+said=$(softprompt verify HEAD 2>&1) || verdict=$?
 echo "$said"
 
 comment=results/ci.md

@@ -1,6 +1,7 @@
 """Clones of the working tree in which the real DVC and make run, on the toy."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,17 @@ def environment() -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MAKEFLAGS": "--assume-old=.venv/installed",
     }
+
+
+def documents() -> list[Path]:
+    """The pages whose commands are run."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(text: str, needs: str | None = None) -> list[str]:
+    """The commands of a page, a block each, with long lines joined; `needs`: those that say that they need a hub."""
+    found = [block.replace("\\\n", "") for block in re.findall(r"```bash\n(.*?)```", text, re.S)]
+    return [block for block in found if needs is None or block.startswith(f"# needs a {needs}\n")]
 
 
 def stages_run(output: str) -> list[str]:

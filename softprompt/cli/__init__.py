@@ -1,4 +1,4 @@
-"""`prompt-tuning`: use the tuned prompt, take it elsewhere, compare it with others. `prompt-tuning --help`"""
+"""`softprompt`: use the tuned prompt, take it elsewhere, compare it with others. `softprompt --help`"""
 
 from typing import Any
 
@@ -40,4 +40,4 @@ app.command()(verify)
 def main() -> None:
     """Run the command line: exit status 0, 1 with one line for bad input, 2 for wrong usage."""
     set_environment()
-    app(prog_name="prompt-tuning")
+    app(prog_name="softprompt")

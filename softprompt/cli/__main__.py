@@ -1,4 +1,4 @@
-"""`python -m softprompt.cli`: what the command `prompt-tuning` runs."""
+"""`python -m softprompt.cli`: what the command `softprompt` runs."""
 
 from softprompt.cli import main
 

@@ -1,4 +1,4 @@
-"""`prompt-tuning compare`: adapters on the same test rows, in one table with intervals."""
+"""`softprompt compare`: adapters on the same test rows, in one table with intervals."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def compare(
 @contextmanager
 def _adapters(names: dict[str, None], here: Path) -> Iterator[dict[str, Path]]:
     """The folder of each adapter, all of them of the base model and the template that the rows have."""
-    with tempfile.TemporaryDirectory(prefix="prompt-tuning-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="softprompt-") as scratch:
         adapters = {}
         for number, name in enumerate(names):
             if name == WORKSPACE:

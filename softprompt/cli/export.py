@@ -1,4 +1,4 @@
-"""`prompt-tuning export`: the soft prompt for other engines, as embeddings or as keys and values."""
+"""`softprompt export`: the soft prompt for other engines, as embeddings or as keys and values."""
 
 import json
 import shutil
@@ -161,7 +161,7 @@ def _embeddings_of(variants: "Variants") -> Any:
         tuned: Any = variants.model.get_prompt(batch_size=1)
     if not isinstance(tuned, torch.Tensor):
         raise InputError(
-            "the adapter is of prefix tuning: it is keys and values already, as prompt-tuning export prefix would "
+            "the adapter is of prefix tuning: it is keys and values already, as softprompt export prefix would "
             "write, and has no embeddings; use its folder as it is"
         )
     return tuned[0]

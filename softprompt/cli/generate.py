@@ -1,4 +1,4 @@
-"""`prompt-tuning generate` and `prompt-tuning chat`: ask the tuned model, and its variants beside it."""
+"""`softprompt generate` and `softprompt chat`: ask the tuned model, and its variants beside it."""
 
 import sys
 from collections.abc import Iterator
@@ -101,7 +101,7 @@ def chat(
     if answerer.variants.template.text != CHAT:
         raise InputError(
             "the adapter was tuned with a literal template (tokenize.template), which has no turns; ask single "
-            'questions: prompt-tuning generate "…"'
+            'questions: softprompt generate "…"'
         )
     _converse(answerer, terminal=sys.stdin.isatty() and sys.stdout.isatty())
 

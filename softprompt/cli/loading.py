@@ -66,7 +66,7 @@ def check_adapter(folder: Path) -> None:
     if not (folder / MANIFEST).is_file() or not (folder / "adapter_config.json").is_file():
         raise InputError(
             f"{folder} is no adapter (with adapter_config.json and {MANIFEST}); allowed: a whole copy of {ADAPTER}, "
-            "or what prompt-tuning export prefix made"
+            "or what softprompt export prefix made"
         )
     if faults := faults_in(folder):
         raise InputError(*faults, f"copy or make {folder} again")

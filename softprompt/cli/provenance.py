@@ -1,4 +1,4 @@
-"""`prompt-tuning provenance`: what an adapter was made of, held against what lies here."""
+"""`softprompt provenance`: what an adapter was made of, held against what lies here."""
 
 import json
 import tempfile
@@ -50,7 +50,7 @@ def provenance(
     if differing:
         raise InputError(
             f"{name}: {len(differing)} of {len(lines)} are not the same here ({', '.join(differing)}): training would "
-            "give another prompt; prompt-tuning provenance REVISION holds one against its own code and params"
+            "give another prompt; softprompt provenance REVISION holds one against its own code and params"
         )
 
 
@@ -64,7 +64,7 @@ def _adapter_and_tree(name: str, here: Path) -> Iterator[tuple[Path, Path]]:
         check_adapter(here / name)
         yield here / name, Path()
     else:
-        with tempfile.TemporaryDirectory(prefix="prompt-tuning-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="softprompt-") as scratch:
             tree = tree_of(name, Path(scratch), ADAPTER, BASE_MODEL, RAW, TOKENIZED, files=FILES)
             yield verified(tree / ADAPTER, "train"), tree
 

@@ -1,4 +1,4 @@
-"""`prompt-tuning verify`: results here and those of a revision: the same bytes, the same but for rounding, or not."""
+"""`softprompt verify`: results here and those of a revision: the same bytes, the same but for rounding, or not."""
 
 import json
 import tempfile
@@ -42,7 +42,7 @@ def verify(
     Exit status 1 where anything else differs: dvc.lock of the revision is not what its code gives.
     """
     enter_repository()
-    with tempfile.TemporaryDirectory(prefix="prompt-tuning-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="softprompt-") as scratch:
         there = tree_of(revision, Path(scratch), files=(LOCK, METRICS, TRAIN_METRICS))
         faults, rounded = differences(there, Path())
         if faults:

@@ -1,4 +1,4 @@
-"""`prompt-tuning compare`: folders, the workspace, experiments and commits on the same rows."""
+"""`softprompt compare`: folders, the workspace, experiments and commits on the same rows."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""`prompt-tuning export`: what is written gives the same logits elsewhere."""
+"""`softprompt export`: what is written gives the same logits elsewhere."""
 
 import json
 from pathlib import Path

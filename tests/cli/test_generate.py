@@ -1,4 +1,4 @@
-"""`prompt-tuning generate` and `chat`: the same answers as transformers and PEFT give, and what is refused."""
+"""`softprompt generate` and `chat`: the same answers as transformers and PEFT give, and what is refused."""
 
 import contextlib
 import os
@@ -167,7 +167,7 @@ def test_a_conversation_that_is_full(refusal: Command) -> None:
 
 def test_a_literal_template_has_no_conversations(refusal: Command, repository: Path, tmp_path: Path) -> None:
     other = copy_of(repository / "models/adapter", tmp_path / "other", template="Q: {instruction} A: ")
-    assert "prompt-tuning generate" in refusal("chat", "--adapter", other, stdin="hi\n")
+    assert "softprompt generate" in refusal("chat", "--adapter", other, stdin="hi\n")
 
 
 def test_chat_in_a_terminal(repository: Path) -> None:

@@ -1,4 +1,4 @@
-"""`prompt-tuning provenance`: an adapter held against the repository, and an experiment against its own code."""
+"""`softprompt provenance`: an adapter held against the repository, and an experiment against its own code."""
 
 import json
 from collections.abc import Iterator

@@ -35,7 +35,7 @@ def subfolder(copied: Path, tmp_path: Path) -> Path:
 def test_a_folder_of_a_larger_repository(subfolder: Path) -> None:
     assert stages_run(call(subfolder, "make repro")) == []
     assert "best: search-1, validation loss" in call(subfolder, "make search TRIALS=1")
-    assert "| models/local/toy" in call(subfolder, "prompt-tuning provenance search-1")
+    assert "| models/local/toy" in call(subfolder, "softprompt provenance search-1")
     output = call(subfolder, "BASE=main make ci")
     assert stages_run(output) == []
     assert "HEAD: the same bytes" in output
@@ -92,5 +92,5 @@ def test_a_user_without_name_and_home(copied: Path) -> None:
     output = call(copied, f"{NAMELESS} make repro")
     assert stages_run(output) == []
     assert "Verdict: " in output
-    assert "HEAD: the same bytes" in call(copied, f"{NAMELESS} prompt-tuning verify")
+    assert "HEAD: the same bytes" in call(copied, f"{NAMELESS} softprompt verify")
     assert not (copied / "~").exists()

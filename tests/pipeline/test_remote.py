@@ -83,7 +83,7 @@ def test_a_second_clone_gets_everything_and_trains_nothing(second: Path, command
     assert stages_run(call(second, command)) == []
     assert "up to date" in call(second, "dvc status")
     assert stages_run(call(second, "make repro")) == []
-    assert "| models/local/toy" in call(second, "prompt-tuning provenance"), "every file is hashed"
+    assert "| models/local/toy" in call(second, "softprompt provenance"), "every file is hashed"
 
 
 def test_ci_takes_what_the_remote_has(second: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a change reruns: every key of params.yaml by the README's table, every folder of code by who imports it.
+"""What a change reruns: every key of params.yaml by the table in docs/params.md, every folder of code by who imports it.
 
 `dvc status` is asked, through DVC's own API: what it calls changed is what `dvc repro` runs.
 """
@@ -21,7 +21,7 @@ from tests.clones import call, stages_run
 from tests.test_graph import dependency, imported
 from tests.toy import ROOT, STAGES, write_params
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/params.md").read_text(encoding="utf-8")
 KEYS = [key for key, _ in known_keys(Params)]
 
 
@@ -32,16 +32,16 @@ def another(value: Any) -> Any:
     return not value if isinstance(value, bool) else 1 if value is None else value + type(value)(1)
 
 
-def rows_of_the_readme() -> dict[str, set[str]]:
+def rows_of_the_page() -> dict[str, set[str]]:
     """Key or section -> stages that a change of it reruns."""
-    text = README.split("| a change of |")[1].split("\n\n")[0]
+    text = PAGE.split("| a change of |")[1].split("\n\n")[0]
     rows = [[re.findall(r"`([^`]+)`", cell) for cell in line.split("|")[1:3]] for line in text.splitlines()[2:]]
     return {name: set(stages) for names, stages in rows for name in names}
 
 
-def table_of_the_readme() -> dict[str, set[str]]:
+def table_of_the_page() -> dict[str, set[str]]:
     """Key -> stages that a change of it reruns, by its own row or, where it has none, its section's."""
-    rows = rows_of_the_readme()
+    rows = rows_of_the_page()
     return {key: rows[key] if key in rows else rows[key.split(".")[0]] for key in KEYS}
 
 
@@ -58,12 +58,12 @@ def untouched(clone: Path) -> Path:
     return clone
 
 
-def test_the_readme_has_every_key_of_params_yaml() -> None:
-    assert table_of_the_readme().keys() == set(KEYS)
-    assert rows_of_the_readme().keys() <= {*KEYS, *(key.split(".")[0] for key in KEYS)}, "nothing else is in it"
+def test_the_table_has_every_key_of_params_yaml() -> None:
+    assert table_of_the_page().keys() == set(KEYS)
+    assert rows_of_the_page().keys() <= {*KEYS, *(key.split(".")[0] for key in KEYS)}, "nothing else is in it"
 
 
-def test_every_key_reruns_the_stages_that_the_readme_says(untouched: Path) -> None:
+def test_every_key_reruns_the_stages_that_the_table_says(untouched: Path) -> None:
     params = untouched / "params.yaml"
     before, found = params.read_text(encoding="utf-8"), {}
     values = YAML(typ="safe").load(before)
@@ -72,7 +72,7 @@ def test_every_key_reruns_the_stages_that_the_readme_says(untouched: Path) -> No
         write_params(untouched, **{key: another(1 if isinstance(value, int) and value > 2**31 else value)})
         found[key] = rerun(untouched)
         params.write_text(before, encoding="utf-8")
-    assert found == table_of_the_readme()
+    assert found == table_of_the_page()
 
 
 def test_comments_order_and_times_rerun_nothing(untouched: Path) -> None:

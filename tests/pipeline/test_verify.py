@@ -1,4 +1,4 @@
-"""`prompt-tuning verify` on the toy: the same bytes, another instruction set, and what is no rounding."""
+"""`softprompt verify` on the toy: the same bytes, another instruction set, and what is no rounding."""
 
 from pathlib import Path
 
@@ -8,16 +8,16 @@ OTHER_CPU = "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INS
 
 
 def test_another_instruction_set_rounds_and_verify_says_so(clone: Path) -> None:
-    assert "HEAD: the same bytes" in call(clone, "prompt-tuning verify")
+    assert "HEAD: the same bytes" in call(clone, "softprompt verify")
     call(clone, f"{OTHER_CPU} dvc repro --force")
     changed = call(clone, "git diff --name-only HEAD").split()
     assert "dvc.lock" in changed, "sums are rounded in another way"
     assert not {"results/prepare.json", "results/tokenize.json"} & set(changed)
-    output = call(clone, "prompt-tuning verify")
+    output = call(clone, "softprompt verify")
     assert "HEAD: the same but for rounding, as on another kind of CPU: no loss differs by more than 0.0000" in output
     assert "models/adapter" in output
     assert "data/tokenized" not in output
-    refused = call(clone, "prompt-tuning verify --tolerance 0", ok=False)
+    refused = call(clone, "softprompt verify --tolerance 0", ok=False)
     assert "error: HEAD: not the same result: " in refused
     assert "Traceback" not in refused
 
@@ -26,6 +26,6 @@ def test_a_real_difference_is_no_rounding(clone: Path) -> None:
     """Another adapter under the same code and params, as a stage that isn't deterministic would give."""
     call(clone, "dvc exp run -S train.num_virtual_tokens=2")
     call(clone, "git checkout HEAD params.yaml && sed -i 's/num_virtual_tokens: 2$/num_virtual_tokens: 4/' dvc.lock")
-    output = call(clone, "prompt-tuning verify --tolerance 0.0001", ok=False)
+    output = call(clone, "softprompt verify --tolerance 0.0001", ok=False)
     assert "error: HEAD: not the same result: " in output
     assert "more than rounding does (allowed: 0.0001)" in output
