@@ -1,4 +1,4 @@
-"""What a change reruns: every key of params.yaml by the table in docs/params.md, every folder of code by who imports it.
+"""What a change reruns: every key of params.yaml by the table in docs/params.md, every file of code by who imports it.
 
 `dvc status` is asked, through DVC's own API: what it calls changed is what `dvc repro` runs.
 """
