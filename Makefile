@@ -3,7 +3,7 @@ PYTHON ?= python3
 
 # An environment works only where it was built, and with its own Python: one that was moved, copied or half installed, or
 # is of another Python than the named one, is built anew. Looked up before .venv is on PATH, where it hides others.
-# The place stands in .venv/installed, and of what venv built in pyvenv.cfg too (uv names none there).
+# The place is in .venv/installed, and in pyvenv.cfg where venv built it (uv names none there).
 STALE := $(shell [ ! -e .venv/pyvenv.cfg ] || { [ -e .venv/installed ] && [ -x .venv/bin/python ] && \
 	{ grep -qxF "$$(pwd -P)" .venv/installed || grep -qF " $$(pwd -P)/.venv" .venv/pyvenv.cfg; }; } || echo --clear)
 ifneq ($(origin PYTHON),file)

@@ -1,17 +1,18 @@
-"""`make reference` against a hub on loopback, on real Chinese rows: the whole system that the pipeline was made for."""
+"""Against a hub on loopback, on real Chinese rows: `make reference`, and a first run on another model and data."""
 
 import json
 import re
 from pathlib import Path
 
+import pytest
 from peft import PeftConfig
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from tests.clones import call, clone_of_the_working_tree
+from tests.clones import blocks, call, clone_of_the_working_tree, stages_run
 from tests.hub import Hub
 from tests.qwen import SYSTEM, alpaca_rows, make_qwen
-from tests.toy import ROOT, write_params
+from tests.toy import ROOT, STAGES, write_params
 
 TEXT = "下面是一段人与机器人的对话。"
 (REVISION,) = re.findall(r"model\.revision=([0-9a-f]{40})", (ROOT / "Makefile").read_text(encoding="utf-8"))
@@ -37,14 +38,38 @@ def test_the_tokenizer_splits_as_qwens(tmp_path: Path) -> None:
     )
 
 
-def test_make_reference(hub: Hub, tmp_path: Path) -> None:
-    rows = alpaca_rows()
-    texts = [text for row in rows for text in row.values()]
-    qwen = make_qwen(tmp_path / "qwen", texts, shard="300KB")
-    files = {path.name: path.read_bytes() for path in qwen.iterdir()}
+@pytest.fixture
+def qwen(hub: Hub, tmp_path: Path) -> dict[str, bytes]:
+    """Files of the model that the hub has: Qwen's architecture and tokenizer, small and random."""
+    texts = [text for row in alpaca_rows() for text in row.values()]
+    folder = make_qwen(tmp_path / "qwen", texts, shard="300KB")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert "model.safetensors.index.json" in files
     hub.repositories.clear()
     hub.repository("Qwen/Qwen2.5-0.5B-Instruct").commit(files, name=REVISION)
+    return files
+
+
+@pytest.mark.usefixtures("qwen")
+def test_a_run_with_ones_own_model_and_data(tmp_path: Path) -> None:
+    """The README's block: two overrides, and a third for a GPU. All else is as delivered."""
+    (block,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), needs="hub")
+    on_cpu, on_gpu = block.splitlines()[1:]
+    clone = clone_of_the_working_tree(tmp_path / "clone")
+    rows = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in alpaca_rows()[:300])
+    (clone / "data/local/rows.jsonl").write_text(rows, encoding="utf-8")
+    output = call(clone, on_cpu)
+    assert "Traceback" not in output
+    assert sorted(stages_run(output)) == sorted(STAGES)
+    source = json.loads((clone / "models/base/source.json").read_text(encoding="utf-8"))
+    assert (source["source"], source["commit"]) == ("hf://Qwen/Qwen2.5-0.5B-Instruct", REVISION)
+    metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
+    assert 0 < metrics["answers"]["rows"] <= metrics["rows"]
+    assert on_gpu.partition("  #")[0] == f"{on_cpu} -S device=cuda"
+
+
+def test_make_reference(hub: Hub, qwen: dict[str, bytes], tmp_path: Path) -> None:
+    rows, files = alpaca_rows(), qwen
     data = {
         ".gitattributes": b"*.json filter=lfs\n",
         "README.md": b"---\nlicense: apache-2.0\nlanguage: [zh]\n---\n",

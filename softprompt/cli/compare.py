@@ -89,7 +89,7 @@ def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
     from softprompt.engine.model import SharedPrefixModel
     from softprompt.engine.row_losses import row_losses
     from softprompt.evaluation.headline import NAMES
-    from softprompt.evaluation.variants import behind_text
+    from softprompt.evaluation.variants import with_text_first
     from softprompt.training.base import check_context
 
     test = Dataset.from_file(str(TOKENIZED / "test.arrow"))
@@ -108,7 +108,7 @@ def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
     for variant in ("base", "hard"):
         with variants.turn(variant) as ahead:
             of_variant, tokens = row_losses(
-                variants.model, behind_text(rows, ahead), params.evaluate.batch_size, variant
+                variants.model, with_text_first(rows, ahead), params.evaluate.batch_size, variant
             )
         entries.append({"name": NAMES[variant], "method": None, "virtual_tokens": None})
         losses.append(of_variant)

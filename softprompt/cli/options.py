@@ -20,7 +20,7 @@ Adapter = Annotated[
     Path | None, typer.Option(help="Folder of another adapter, instead of models/adapter.", resolve_path=True)
 ]
 Base = Annotated[bool, typer.Option("--base", help="Also answer as the base model.")]
-Hard = Annotated[bool, typer.Option("--hard", help="Also answer behind the hard prompt (evaluate.hard_prompt).")]
+Hard = Annotated[bool, typer.Option("--hard", help="Also answer with the hard prompt (evaluate.hard_prompt).")]
 MaxNewTokens = Annotated[int, typer.Option(help="Tokens of an answer at most.")]
 DoSample = Annotated[
     bool | None, typer.Option("--do-sample/--no-do-sample", help="Sample, or take the likeliest token.")

@@ -19,7 +19,7 @@ def compared(result: dict[str, Any]) -> str:
 
 
 def table(lines: list[list[str]], texts: int) -> str:
-    """`lines`, the first of them the head; the first `texts` columns stand left, the others, numbers, right."""
+    """`lines`, the first of them the head; the first `texts` columns are aligned left, the others, numbers, right."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rule = "|".join(

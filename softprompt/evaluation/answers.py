@@ -1,4 +1,4 @@
-"""Answers of the variants to the same questions, by batched generation behind a shared prefix."""
+"""Answers of the variants to the same questions, by batched generation conditioned on a shared prefix."""
 
 import contextlib
 import warnings

@@ -17,7 +17,7 @@ def headline(metrics: dict[str, Any]) -> str:
     lines = [
         f"Held-out loss on {metrics['rows']} test rows ({metrics['tokens']:,} answer tokens):",
         "",
-        "| variant        | nats per token | perplexity | tuned minus it, 95% interval |",
+        "| variant      | nats per token | perplexity | tuned minus it, 95% interval |",
         "|--------------|---------------:|-----------:|-----------------------------:|",
     ]
     for variant, name in NAMES.items():

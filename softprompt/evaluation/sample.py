@@ -25,7 +25,7 @@ def longest_answer(tokenized: Path) -> int:
     for split in ("train", "validation"):
         rows = Dataset.from_file(str(tokenized / f"{split}.arrow")).with_format("arrow")
         for part in rows.iter(10_000):
-            # Between two answers, of one row or of two, stands a question, which has no label.
+            # Between two answers, of one row or of two, there is a question, which has no label.
             labelled = part["labels"].combine_chunks().flatten().to_numpy() != IGNORED
             starts_and_ends = np.flatnonzero(np.diff(np.concatenate([[0], labelled, [0]])))
             longest = max(longest, int(np.diff(starts_and_ends)[::2].max()))

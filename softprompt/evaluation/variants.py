@@ -25,10 +25,10 @@ class Variants:
     """One frozen model as three variants: with its adapter off, with a text in front of it, and with its adapter on.
 
     Attributes:
-        model: the model behind the tuned prompt.
+        model: the model, conditioned on the tuned prompt.
         tokenizer: the model's.
         template: that of the adapter's training.
-        hard_prompt: token ids of the text; they stand where the virtual tokens stand.
+        hard_prompt: token ids of the text; they take the place of the virtual tokens.
     """
 
     model: SharedPrefixModel
@@ -81,8 +81,8 @@ class Variants:
         losses = pd.DataFrame(index=rows.index)
         for variant in VARIANTS:
             with self.turn(variant) as ahead:
-                behind = behind_text(rows[["input_ids", "labels"]].to_dict("records"), ahead)
-                losses[variant], losses["tokens"] = row_losses(self.model, behind, batch_size, f"{what}: {variant}")
+                prompted = with_text_first(rows[["input_ids", "labels"]].to_dict("records"), ahead)
+                losses[variant], losses["tokens"] = row_losses(self.model, prompted, batch_size, f"{what}: {variant}")
         return losses
 
     def answers(
@@ -100,7 +100,7 @@ class Variants:
         return answers
 
 
-def behind_text(rows: Sequence[Row], text: list[int]) -> list[Row]:
-    """The rows with a text's tokens where the virtual tokens would stand: first, and without a label."""
+def with_text_first(rows: Sequence[Row], text: list[int]) -> list[Row]:
+    """The rows with a text's tokens in the place of the virtual tokens: first, and without a label."""
     ignored = [IGNORED] * len(text)
     return [{"input_ids": text + row["input_ids"], "labels": ignored + row["labels"]} for row in rows]

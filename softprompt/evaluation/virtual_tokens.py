@@ -23,7 +23,7 @@ def describe_virtual_tokens(model: SharedPrefixModel, tokenizer: PreTrainedToken
     prompt = model.prompt()
     if not isinstance(prompt, torch.Tensor):
         return {"tokens": []}
-    # Embedding tables are often padded: only what stands for a token is compared.
+    # Embedding tables are often padded: only rows that belong to a token are compared.
     table = model.frozen.get_input_embeddings().get_parameter("weight")[: len(tokenizer)].float()
     vectors = prompt[0].float()
     norms = table.norm(dim=1)

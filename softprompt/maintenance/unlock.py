@@ -95,14 +95,14 @@ def _attach_head() -> list[str]:
     begun = refs.get(f"{own}EXEC_HEAD")
     done = _keep(refs.get(f"{own}EXEC_MERGE"))
     for name in ("EXEC_BASELINE", "EXEC_HEAD", "EXEC_MERGE", "EXEC_BRANCH"):
-        _git("update-ref", "--no-deref", "-d", f"{own}{name}")  # EXEC_BRANCH stands for a finished experiment's own ref
+        _git("update-ref", "--no-deref", "-d", f"{own}{name}")  # EXEC_BRANCH points to a finished experiment's own ref
     if refs.keys() - {f"{own}EXEC_HEAD", f"{own}EXEC_APPLY"}:  # a finished one leaves these
         done.append("refs of a killed experiment: removed")
     if _git("symbolic-ref", "--quiet", "HEAD") or not begun or begun != _git("rev-parse", "HEAD"):
         return done
     branch = _git("rev-parse", "--symbolic-full-name", "@{-1}")
     if not branch or _git("rev-parse", branch) != begun:
-        return [*done, "HEAD stands at a commit, not on a branch: git switch BRANCH"]
+        return [*done, "HEAD is at a commit, not on a branch: git switch BRANCH"]
     _git("symbolic-ref", "HEAD", branch)
     return [*done, f"HEAD: on {branch.removeprefix('refs/heads/')} again"]
 

@@ -1,4 +1,4 @@
-"""Which test rows the page shows, and in which order they stand before its reader sorts them."""
+"""Which test rows the page shows, and in which order they are before its reader sorts them."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -5,7 +5,7 @@ import unicodedata
 from typing import Any
 
 MINUS = "\u2212"
-NOTHING = "\u2013"  # what stands for a value that was not measured
+NOTHING = "\u2013"  # shown for a value that was not measured
 # They reorder text beyond themselves: an answer could show other words than it has.
 BIDI_CONTROLS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # `-`, `,`, `/` and most dots mean nothing inside a line; `www.` would become a link.

@@ -1,5 +1,5 @@
 "use strict";
-// Filters and sorts the rows that stand in the page; without it they stand there all the same.
+// Filters and sorts the rows of the page; without it they are all there.
 (() => {
   const controls = document.getElementById("controls");
   if (!controls) return;
