@@ -122,7 +122,7 @@ def test_the_two_experiments_of_make_reference_differ_in_what_the_docs_say() -> 
 
 def test_make_targets_and_linked_files_exist() -> None:
     for page, text in PAGES.items():
-        for target in set(re.findall(r"\bmake (?:PYTHON=\S+ )?([a-z]+)\b[^`\n]*`", text)):
+        for target in set(re.findall(r"(?m)(?:`|^)make (?:[A-Z]+=\S+ )?([a-z]+)", text)):
             command = ["make", "--dry-run", target, "NAME=method", "URL=/remote"]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):

@@ -12,6 +12,7 @@ from softprompt.cli.lock import tree_of
 from softprompt.provenance.graph import read_yaml, single_keys
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.paths import RESULTS
+from softprompt.sources.local import WATCHED
 
 LOCK, METRICS, TRAIN_METRICS = Path("dvc.lock"), RESULTS / "metrics.json", RESULTS / "train/metrics.json"
 # What these compute in floating point rounds by the kind of CPU; what follows from it may differ too.
@@ -91,9 +92,13 @@ def loss_differences(there: Path, here: Path) -> dict[str, float]:
 
 
 def _inputs(lock: dict[str, Any], stage: str) -> dict[str, Any]:
-    """Command, code, own files and params of `stage`; what other stages have written follows from theirs."""
+    """Command, code, own files and params of `stage`; what other stages have written follows from theirs.
+
+    Of the folders of local files no file counts that no source names: `local_sources` writes those that do.
+    """
     written = {out["path"] for entry in lock.values() for out in entry.get("outs", [])}
-    deps = {path: digest for path, digest in _hashes(lock[stage].get("deps", [])).items() if path not in written}
+    apart = written | {folder.as_posix() for folder in WATCHED}
+    deps = {path: digest for path, digest in _hashes(lock[stage].get("deps", [])).items() if path not in apart}
     declared = [item for file in lock[stage].get("params", {}).values() for item in file.items()]
     params = {key: value for name, group in declared for key, value in single_keys(name, group)}
     return {"command": lock[stage]["cmd"], **deps, **params}

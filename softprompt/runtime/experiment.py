@@ -93,7 +93,7 @@ def _before(run: str, began: float) -> str:
     (head,) = git("rev-parse", f"{run}^1").decode().split()
     for commit in commits:
         parents = git("rev-parse", f"{commit}^@").decode().split()
-        if commit != run and parents[0] == head and len(parents) > 1:
+        if commit != run and len(parents) > 1 and parents[0] == head:
             return commit
     return head
 

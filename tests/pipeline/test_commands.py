@@ -26,10 +26,18 @@ def runnable(page: str) -> list[str]:
     return [block for block in found if block]
 
 
+@pytest.fixture(scope="module")
+def cache(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DVC's cache for all pages: what one of them has run, the others take from there."""
+    return shutil.copytree(finished_clone / ".dvc/cache", tmp_path_factory.mktemp("cache") / "cache")
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)])
-def test_a_page(page: str, finished_clone: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(finished_clone, tmp_path / "clone", symlinks=True)
-    rows = [{"instruction": f"What is {n}?", "answer": f"It is {n}, a number."} for n in range(40)]
+def test_a_page(page: str, finished_clone: Path, cache: Path, tmp_path: Path) -> None:
+    apart = shutil.ignore_patterns("cache")
+    folder = shutil.copytree(finished_clone, tmp_path / "clone", symlinks=True, ignore=apart)
+    call(folder, f"dvc config --local cache.dir {cache}")
+    rows = [{"instruction": f"What is {n}?", "answer": f"It is {n}, a number."} for n in range(300)]
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
     (folder / "data/local/rows.jsonl").write_text(lines, encoding="utf-8")
     for block in runnable(page):
