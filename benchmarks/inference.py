@@ -12,8 +12,8 @@ from benchmarks.models import Side, soft_prompt_model
 from benchmarks.rows import pick
 from benchmarks.training import padding_collator
 from softprompt.data.tokens import IGNORED
-from softprompt.engine.batches import row_lengths
 from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.packing import row_lengths
 from softprompt.engine.row_losses import row_losses
 
 

@@ -12,9 +12,9 @@ from softprompt.config import Params, load_params
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.training.base import load_base_model
 
-# The baseline; the baseline with length-grouped batches; ours; ours with a prefix in each micro-batch; ours with
+# The baseline; the baseline with our matrix products; the baseline with length-grouped batches; ours; ours with
 # compiled layers.
-Side = Literal["peft", "peft, length-grouped", "ours", "ours, prefix each", "ours, compiled"]
+Side = Literal["peft", "peft, our products", "peft, length-grouped", "ours", "ours, compiled"]
 
 
 def benchmark_params(device: str = "cpu", dtype: str = "float32") -> Params:
@@ -29,7 +29,7 @@ def soft_prompt_model(
     """The model in `folder` behind a random soft prompt, loaded as the side's users load it; all of it resident."""
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
     params = benchmark_params(device, dtype)
-    if side.startswith("ours"):
+    if side.startswith("ours") or side == "peft, our products":
         base = load_base_model(Path(folder), params)
     else:
         torch.set_num_threads(params.threads)

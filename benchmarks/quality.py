@@ -23,7 +23,7 @@ from softprompt.runtime.paths import BASE_MODEL, RESULTS, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 from softprompt.training.base import load_base_model
 from softprompt.training.initialise import new_soft_prompt
-from softprompt.training.training import make_trainer
+from softprompt.training.training import tune
 
 RESULT = RESULTS / "quality.json"
 SEEDS = [1, 2, 3]
@@ -63,9 +63,11 @@ def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float
         tempfile.TemporaryDirectory() as folder,
         Live(str(Path(folder) / "live"), save_dvc_exp=False, dvcyaml=None) as live,
     ):
-        step, validation = make_trainer(model, rows, params, Path(folder) / "runs/this", live).train_or_resume()
+        checkpoints = Path(folder) / "runs/this"
+        checkpoints.mkdir(parents=True)
+        progress = tune(model, rows, params, checkpoints, live)
     losses, tokens = row_losses(model, rows["test"], params.evaluate.batch_size, "test")
-    return {"step": step, "validation": validation, "test": float(losses.sum() / tokens.sum())}
+    return {"step": progress.best_step, "validation": progress.best_loss, "test": float(losses.sum() / tokens.sum())}
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:

@@ -42,7 +42,7 @@ def pick(path: str, count: int, length: int | None = None) -> Any:
     """
     from datasets import Dataset
 
-    from softprompt.engine.batches import row_lengths
+    from softprompt.engine.packing import row_lengths
 
     rows = Dataset.from_file(path).select_columns(["input_ids", "labels"])
     lengths = row_lengths(rows)

@@ -50,7 +50,9 @@ class Runner:
         """Every measurement that was asked for since the last call, with the figures of every round."""
         record = []
         for name in self.asked:
-            rounds = [{key: figures[key] for key in figures.keys() - {"answers"}} for figures in self.done[name]]
+            rounds = [
+                {key: figures[key] for key in figures.keys() - {"answers", "losses"}} for figures in self.done[name]
+            ]
             measurement = json.loads(name.replace(f"{self.folder}/", ""))
             record.append({**measurement, "rounds": [dict(sorted(figures.items())) for figures in rounds]})
         self.asked = {}

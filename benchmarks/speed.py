@@ -1,8 +1,8 @@
 """Speed against what a user would otherwise write: `make benchmark`, or `python -m benchmarks.speed [NAME …]`.
 
-The baseline is PEFT's own forward under transformers' `Trainer`: shuffled batches, dynamic padding, the same rows,
-batch size, precision and threads. A second column gives it our length-grouped batches. Needs what `make repro` makes,
-and an Alpaca JSON file: ALPACA=path (default: ../shared/data/alpaca_zh_demo.json).
+The baseline is PEFT's own forward under transformers' `Trainer`: dynamic padding, the same shuffled batches, precision
+and threads. In a second column it is helped, see `benchmarks.table.Line`. Needs what `make repro` makes, and an Alpaca
+JSON file: ALPACA=path (default: ../shared/data/alpaca_zh_demo.json).
 """
 
 import argparse

@@ -1,15 +1,14 @@
-"""Rows per second and peak memory of training, through transformers' `Trainer` on both sides."""
+"""Rows per second and peak memory of training: PEFT under transformers' `Trainer`, and the pipeline's loop."""
 
+import math
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
-from torch import Tensor
-from torch.utils.data import Sampler
 from transformers import (
     AutoTokenizer,
     DataCollatorForSeq2Seq,
@@ -21,13 +20,16 @@ from transformers import (
 )
 
 from benchmarks import memory
-from benchmarks.models import Side, soft_prompt_model
+from benchmarks.models import Side, benchmark_params, soft_prompt_model
 from benchmarks.rows import pick
 from benchmarks.work import useful_work
-from softprompt.engine.batches import collate, row_lengths
+from softprompt.config.train import Train
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.packing import row_lengths
 from softprompt.runtime.paths import BASE_MODEL
-from softprompt.training.order import LengthGroupedSampler
-from softprompt.training.training import PromptTrainer
+from softprompt.training.training import learn, make_optimizer, rows_at
+
+LEARNING_RATE = 1e-3
 
 
 def train(
@@ -47,7 +49,7 @@ def train(
     """Train on `count` rows once.
 
     Args:
-        side: whose model, trainer and order.
+        side: whose model and loop.
         model: the base model's folder.
         rows: path of a tokenized split.
         virtual_tokens: length of the prompt.
@@ -55,42 +57,87 @@ def train(
         accumulation: micro-batches of an optimizer step.
         count: how many rows; the same ones on every side and in every round.
         length: only rows of so many tokens; None: any.
-        seed: of the order.
+        seed: of the order, the same one on every side.
         device: cpu, or cuda.
         dtype: precision of the frozen weights.
     """
-    chosen = pick(rows, count, length)
+    chosen = pick(rows, count, length).shuffle(seed=seed)
     tuned = soft_prompt_model(side, model, virtual_tokens, device, dtype)
     weights = memory.resident(device)
     memory.restart_peak(device)
-    settings = {
-        "per_device_train_batch_size": batch_size,
-        "gradient_accumulation_steps": accumulation,
-        "seed": seed,
-        "use_cpu": device == "cpu",
-    }
-    longest = row_lengths(chosen).argsort()[-batch_size * accumulation :]
-    warm_up = seconds_of(make_trainer(side, tuned, Dataset.from_dict(chosen[longest.tolist()]), settings))
-    seconds = seconds_of(make_trainer(side, tuned, chosen, settings))
+    train = benchmark_params().train.model_copy(
+        update={"batch_size": batch_size, "accumulation_steps": accumulation, "learning_rate": LEARNING_RATE}
+        | {"method": "prompt_tuning", "optimizer": "adamw", "clip_norm": 1.0}
+    )
+    longest = chosen.select(row_lengths(chosen).argsort()[-batch_size * accumulation :])
+    run: Any = _by_learn if isinstance(tuned, SharedPrefixModel) else _by_trainer
+    before = {name: value.clone() for name, value in tuned.prompt_encoder.state_dict().items()}
+    warm_up, _ = run(tuned, longest, train)
+    tuned.prompt_encoder.load_state_dict(before)
+    seconds, losses = run(tuned, chosen, train)
     figures: dict[str, Any] = {
         "warm_up_seconds": warm_up,
         "seconds": seconds,
         "rows_per_second": count / seconds,
         "mib_above_weights": (memory.peak(device) - weights) / 2**20,
+        "losses": losses,
     }
     if side == "ours":
-        order = list(LengthGroupedSampler(row_lengths(chosen), batch_size * accumulation, seed))
-        batches = [chosen[order[start : start + batch_size]] for start in range(0, count, batch_size)]
+        batches = [chosen[start : start + batch_size] for start in range(0, count, batch_size)]
         figures |= useful_work(tuned, batches)
     return figures
 
 
-def seconds_of(trainer: Trainer) -> float:
-    """Train, and say how long the loop took."""
+def _by_learn(model: SharedPrefixModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
+    """Seconds of the loop and the loss of each step, by `softprompt.training.training.learn`."""
+    accelerator, optimizer = Accelerator(cpu=model.device.type == "cpu"), make_optimizer(model, train)
+    rows, losses, step = rows.with_format("numpy"), [], train.batch_size * train.gradient_accumulation_steps
+    _wait_for(model.device)
+    start = time.perf_counter()
+    for begin in range(0, len(rows), step):
+        chosen = rows_at(rows, list(range(begin, min(begin + step, len(rows)))))
+        losses.append(learn(model, optimizer, accelerator, chosen, train)[0])
+        optimizer.step()
+    _wait_for(model.device)
+    return time.perf_counter() - start, losses
+
+
+def _by_trainer(model: PeftModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
+    """The same by `Trainer`, with dynamic padding."""
+    arguments = TrainingArguments(
+        output_dir=tempfile.gettempdir(),  # nothing is saved
+        num_train_epochs=1,
+        learning_rate=LEARNING_RATE,
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+        max_grad_norm=train.max_grad_norm or 0.0,
+        per_device_train_batch_size=train.batch_size,
+        gradient_accumulation_steps=train.gradient_accumulation_steps,
+        train_sampling_strategy="sequential",
+        use_cpu=model.device.type == "cpu",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
     clock = Clock()
-    trainer.add_callback(clock)
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=rows, data_collator=padding_collator(), callbacks=[clock]
+    )
     trainer.train()
-    return clock.seconds
+    return clock.seconds, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def check_losses(sides: list[dict[str, Any]]) -> None:
+    """See that all sides did the same work: the loss of each step agrees.
+
+    Raises:
+        AssertionError: where it doesn't.
+    """
+    for figures in sides[1:]:
+        pairs = zip(sides[0]["losses"], figures["losses"], strict=True)
+        if not all(math.isclose(one, other, rel_tol=2e-3) for one, other in pairs):
+            raise AssertionError(f"the sides' losses differ: {sides[0]['losses']}, {figures['losses']}")
 
 
 class Clock(TrainerCallback):
@@ -114,48 +161,6 @@ class Clock(TrainerCallback):
 def _wait_for(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-class LikeLengthTrainer(Trainer):
-    """`Trainer` with our order of the rows, and else as it is."""
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
-        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(row_lengths(self.train_dataset), step, self.args.seed)
-
-
-class PrefixInEachMicroBatch(PromptTrainer):
-    """`PromptTrainer` that does not share one prefix among the micro-batches of a step."""
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, Tensor | int | None]:
-        """As `Trainer`'s."""
-        return Trainer.get_batch_samples(self, epoch_iterator, num_batches, device)
-
-
-def make_trainer(side: Side, model: PeftModel, rows: Dataset, settings: dict[str, Any]) -> Trainer:
-    """The side's trainer for one epoch, without evaluation and checkpoints."""
-    arguments = TrainingArguments(
-        output_dir=tempfile.gettempdir(),  # nothing is saved
-        num_train_epochs=1,
-        learning_rate=1e-3,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        **settings,
-    )
-    common: dict[str, Any] = {"model": model, "args": arguments, "train_dataset": rows}
-    if side.startswith("peft"):
-        kind = Trainer if side == "peft" else LikeLengthTrainer
-        return kind(data_collator=padding_collator(), **common)
-    trainer = (PrefixInEachMicroBatch if side == "ours, prefix each" else PromptTrainer)(
-        data_collator=collate, **common
-    )
-    trainer.lengths = row_lengths(rows)
-    trainer.model_accepts_loss_kwargs = True  # as `softprompt.training.training.make_trainer` has it
-    trainer._loss_shifts_labels = False
-    return trainer
 
 
 def padding_collator() -> DataCollatorForSeq2Seq:

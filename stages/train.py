@@ -21,13 +21,14 @@ def main(params: Params) -> None:
     from dvclive import Live
     from transformers import AutoTokenizer
 
-    from softprompt.engine.batches import row_lengths
+    from softprompt.engine.packing import row_lengths
     from softprompt.provenance.origin import origin_of_a_run, write_origin
     from softprompt.training.base import check_lengths, hard_prompt_tokens, load_base_model, naming_parameter
     from softprompt.training.card import model_card
     from softprompt.training.initialise import new_soft_prompt
     from softprompt.training.resume import checkpoint_folder, key_of_the_run
-    from softprompt.training.training import make_trainer
+    from softprompt.training.show import peak_memory
+    from softprompt.training.training import tune
 
     quiet_libraries()
     rows = {
@@ -51,7 +52,7 @@ def main(params: Params) -> None:
     origin = origin_of_a_run()
     if not distributed.is_first():  # it trains along; the first one writes
         with naming_parameter(REMEDY):
-            make_trainer(model, rows, params, distributed.share(None), None).train_or_resume()
+            tune(model, rows, params, distributed.share(None), None)
         return
     with (
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
@@ -59,10 +60,9 @@ def main(params: Params) -> None:
         removed_on_failure(RESULTS / "train") as curves,
         Live(str(curves), save_dvc_exp=False, dvcyaml=None) as live,
     ):
-        trainer = make_trainer(model, rows, params, distributed.share(checkpoints), live)
         with naming_parameter(REMEDY):
-            step, loss = trainer.train_or_resume()
-        padding = trainer.padding_share()
+            progress = tune(model, rows, params, distributed.share(checkpoints), live)
+        step, loss = progress.best_step, progress.best_loss
         # The best prompt's, in place of the last step's; no more, since DVC's table of metrics has to fit a terminal.
         live.step, live.summary = step, {"validation": loss}
         live.make_summary()
@@ -71,7 +71,7 @@ def main(params: Params) -> None:
         write_origin(folder, origin)
     print(
         f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}; "
-        f"{padding:.1%} of the batches' positions are padding"
+        f"at most {peak_memory()} of memory"
     )
 
 

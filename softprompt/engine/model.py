@@ -7,14 +7,18 @@ from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModelForCausalLM, PeftType, load_peft_weights, set_peft_model_state_dict
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from softprompt.data.tokens import Row
+from softprompt.engine.batches import collate
 from softprompt.engine.generation import Request, generate_behind, in_equal_lengths
 from softprompt.engine.linear import freeze
 from softprompt.engine.losses import losses_of_logits
-from softprompt.engine.prefix import Prefix, Rows, row_losses_behind, run_prefix
+from softprompt.engine.packed import packed_losses, packing_obstacle
+from softprompt.engine.packing import pack, unpadded
+from softprompt.engine.prefix import Rows
 from softprompt.engine.sharing import obstacle
 
 METHODS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
@@ -24,8 +28,8 @@ class SharedPrefixModel(PeftModelForCausalLM):
     """A frozen causal language model behind a soft prompt, exact and without repeated work.
 
     PEFT repeats the prompt for every row and makes logits at every position. Here a batch's loss costs one forward of
-    batch 1 over the prompt and the batch's common preamble, one forward over the rest of each row, and logits at
-    labels: see `softprompt.engine.prefix` for the mathematics. `labels` select that path; without them, and with
+    batch 1 over one packed sequence, which has the prompt and what all rows begin with once and no padding, and logits
+    at labels: see `softprompt.engine.packing` for the mathematics. `labels` select that road; without them, and with
     arguments that it doesn't know (`output_attentions`, `inputs_embeds`, …), forward is PEFT's own. Saved adapters are
     PEFT's.
 
@@ -50,12 +54,18 @@ class SharedPrefixModel(PeftModelForCausalLM):
         freeze(model)
         super().__init__(model, peft_config, adapter_name, **kwargs)
         self.eval()
-        self._step: tuple[Prefix, Prefix] | None = None
-        reason = obstacle(model, peft_config.num_virtual_tokens)  # type: ignore[attr-defined]
-        self.shares_prefix = reason is None
-        if reason is not None:
+        trained = peft_config.peft_type == PeftType.PREFIX_TUNING
+        obstacles = {
+            "losses": packing_obstacle(model, trained=trained),
+            "answers": obstacle(model, peft_config.num_virtual_tokens),  # type: ignore[attr-defined]
+        }
+        self.packs_rows, self.shares_prefix = (reason is None for reason in obstacles.values())
+        if reasons := dict.fromkeys(reason for reason in obstacles.values() if reason is not None):
+            what = " and ".join(name for name, reason in obstacles.items() if reason is not None)
             kind = type(model).__name__
-            warnings.warn(f"{kind}: no shared prefix, PEFT's slower forward serves: {reason}", stacklevel=2)
+            warnings.warn(
+                f"{kind}: no shared prefix, PEFT's slower road serves for {what}: {'; '.join(reasons)}", stacklevel=2
+            )
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -74,6 +84,9 @@ class SharedPrefixModel(PeftModelForCausalLM):
         """Set the prompt's mode; the base model stays in evaluation mode."""
         super().train(mode)
         self.base_model.eval()
+        for module in self.prompt_encoder.modules():
+            if isinstance(module, nn.LSTM) and not module.dropout:
+                module.train()  # else cudnn refuses its backward; without dropout both modes compute the same
         return self
 
     @property
@@ -110,61 +123,35 @@ class SharedPrefixModel(PeftModelForCausalLM):
                 predict it.
             num_items_in_batch: what to divide the summed loss by (`Trainer` gives the labels of the whole optimizer
                 step); None: the labels of this batch.
-            kwargs: passed on; with any set, PEFT's forward serves.
+            kwargs: `use_cache=False` and `return_dict=True` change nothing; with any other set, PEFT's forward serves.
 
         Returns:
             An output with `loss`, a scalar, and no logits.
         """
-        if input_ids is None or labels is None or any(value is not None for value in kwargs.values()):
+        # What an ordinary training loop passes, and what changes no loss.
+        neutral = {"use_cache": False, "return_dict": True}
+        asked = [name for name, value in kwargs.items() if value is not None and neutral.get(name) is not value]
+        if input_ids is None or labels is None or asked:
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+            if num_items_in_batch is not None:
+                kwargs["num_items_in_batch"] = num_items_in_batch
             return super().forward(**inputs, labels=labels, **kwargs)
-        losses, _ = self.token_losses(input_ids, attention_mask, labels)
-        items = len(losses) if num_items_in_batch is None else num_items_in_batch
-        return CausalLMOutputWithPast(loss=losses.sum() / items)
+        losses, _ = self.token_losses(unpadded(input_ids, attention_mask, labels))
+        return CausalLMOutputWithPast(
+            loss=losses.sum() / (len(losses) if num_items_in_batch is None else num_items_in_batch)
+        )
 
-    def token_losses(self, input_ids: Tensor, attention_mask: Tensor | None, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each label in nats, (labels,), and the row that it stands in, (labels,); arguments as `forward`'s."""
-        rows = Rows.of(input_ids, attention_mask, labels)
-        if not self.shares_prefix:
-            return self._token_losses_of_peft(rows)
-        prefix = self._step[1] if self._step else self._prefix_of([rows])
-        return row_losses_behind(self.frozen, prefix, rows)
+    def token_losses(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """Loss of each label of `rows` in nats, (labels,), and the row that it stands in, (labels,).
 
-    def _prefix_of(self, batches: Sequence[Rows]) -> Prefix:
-        """The prompt and what all rows of all `batches` begin with, run once."""
-        length = min(rows.preamble_length() for rows in batches)
-        first = batches[0].input_ids[0, :length]
-        differs = torch.stack([(rows.input_ids[0, :length] != first) for rows in batches]).any(dim=0)
-        return run_prefix(self.frozen, self.prompt(), first[: int((~differs).cumprod(dim=0).sum())])
-
-    def begin_step(self, batches: Sequence[dict[str, Tensor]]) -> None:
-        """Run one prefix for all micro-batches of an optimizer step, given as `forward`'s arguments.
-
-        Until `end_step`, forward puts each of them behind it, and backward passes collect their gradients at it.
+        A label at a row's first position counts where virtual tokens predict it.
         """
-        if self.shares_prefix:
-            prefix = self._prefix_of(
-                [Rows.of(batch["input_ids"], batch.get("attention_mask"), batch["labels"]) for batch in batches]
-            )
-            self._step = (prefix, prefix.detached())
-
-    def end_step(self) -> None:
-        """Take the gradients that the step's micro-batches left at the prefix through it to the prompt."""
-        if self._step is not None:
-            pairs = zip(*(prefix.tensors() for prefix in self._step), strict=True)
-            reached = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
-            self.forget_step()
-            torch.autograd.backward([tensor for tensor, _ in reached], [gradient for _, gradient in reached])
-
-    def forget_step(self) -> None:
-        """Drop the prefix of a step that was interrupted before its end."""
-        self._step = None
-
-    def _token_losses_of_peft(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        mask = torch.arange(rows.input_ids.shape[1], device=rows.lengths.device) < rows.lengths.unsqueeze(1)
+        if self.packs_rows:
+            return packed_losses(self.frozen, self.prompt(), pack(rows))
+        batch = {name: values.to(self.device) for name, values in collate(rows).items()}
+        labels = batch.pop("labels")
         forward = self.frozen if self._adapters_disabled else super().forward
-        logits = forward(input_ids=rows.input_ids, attention_mask=mask.long()).logits
-        return losses_of_logits(logits, rows.labels)
+        return losses_of_logits(forward(**batch).logits, labels)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As PEFT's `generate`: rows padded anywhere, answers equal to those of each row alone.

@@ -8,8 +8,8 @@ from datasets import Dataset
 
 from softprompt import distributed
 from softprompt.data.tokens import Row
-from softprompt.engine.batches import collate, row_lengths
 from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.packing import row_lengths
 from softprompt.runtime.progress import tqdm
 
 
@@ -31,8 +31,7 @@ def row_losses(
     starts = range(0, len(rows), batch_size)[distributed.rank() :: distributed.count()]
     for start in tqdm(starts, desc=description, leave=False):
         chosen = order[start : start + batch_size]
-        batch = {name: values.to(model.device) for name, values in collate([rows[index] for index in chosen]).items()}
-        of_label, row = model.token_losses(**batch)
+        of_label, row = model.token_losses([rows[index] for index in chosen])
         of_row = torch.zeros(len(chosen), dtype=torch.float64, device=row.device).index_add(0, row, of_label.double())
         losses[chosen], tokens[chosen] = of_row.cpu().numpy(), row.bincount(minlength=len(chosen)).cpu().numpy()
     return distributed.summed(losses), distributed.summed(tokens)

@@ -85,7 +85,7 @@ def test_a_question_from_a_pipe(answer: Command, argument: list[str]) -> None:
     assert piped == answer("generate", QUESTION, "--max-new-tokens", 8) != "\n"
 
 
-def test_rivals_answer_under_headings(answer: Command) -> None:
+def test_variants_answer_under_headings(answer: Command) -> None:
     parts = {variant: expected(variant, QUESTION) for variant in ("tuned", "hard", "base")}
     assert len(set(parts.values())) == 3, "the toy's variants say different things"
     shown = answer("generate", "--base", "--hard", "--max-new-tokens", 40, QUESTION)

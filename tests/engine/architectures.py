@@ -33,6 +33,8 @@ WINDOWED = {
     "num_hidden_layers": 3,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
+# The default, torch's grouped product, has no float64.
+EXPERTS = {"num_experts_per_tok": 2, "experts_implementation": "eager"}
 ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {  # config, model, settings
     "llama": ("LlamaConfig", "LlamaForCausalLM", {**USUAL, "tie_word_embeddings": True}),
     "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", USUAL),
@@ -58,8 +60,28 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {  # config, model, 
         {**SIZES, "intermediate_size": 48, "initializer_range": SPREAD},
     ),
     "granite": ("GraniteConfig", "GraniteForCausalLM", {**USUAL, "logits_scaling": 8.0, "embedding_multiplier": 2.0}),
+    "olmo": ("OlmoConfig", "OlmoForCausalLM", {**USUAL, "clip_qkv": 0.5}),
+    "olmo2": ("Olmo2Config", "Olmo2ForCausalLM", USUAL),
+    "cohere": ("CohereConfig", "CohereForCausalLM", {**USUAL, "logit_scale": 0.5, "use_qk_norm": True}),
+    "cohere2": ("Cohere2Config", "Cohere2ForCausalLM", WINDOWED),
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        "Qwen3MoeForCausalLM",
+        {**USUAL, **EXPERTS, "head_dim": 8, "num_experts": 4, "moe_intermediate_size": 24},
+    ),
+    "gpt_oss": (  # sinks in every layer
+        "GptOssConfig",
+        "GptOssForCausalLM",
+        {
+            **WINDOWED,
+            **EXPERTS,
+            "num_local_experts": 4,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        },
+    ),
     "opt": ("OPTConfig", "OPTForCausalLM", {**SIZES, "ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": SPREAD}),
 }
+UNPACKED = {"gpt_neo": "its attention doesn't go through transformers' AttentionInterface"}
 METHODS: dict[str, Callable[..., PeftConfig]] = {
     "prompt_tuning": PromptTuningConfig,
     "p_tuning_mlp": lambda **sizes: PromptEncoderConfig(encoder_hidden_size=16, **sizes),

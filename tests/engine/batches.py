@@ -36,6 +36,11 @@ BATCHES: dict[str, list[Row]] = {
 }
 
 
+def rows_of(name: str) -> list[dict[str, list[int]]]:
+    """A batch of `BATCHES` as `token_losses` takes it."""
+    return [{"input_ids": ids, "labels": labels} for ids, labels in BATCHES[name]]
+
+
 def padded(rows: list[Row], side: str = "right") -> dict[str, Tensor]:
     """`forward`'s arguments: each (rows, longest)."""
     width = max(len(ids) for ids, _ in rows)

@@ -7,12 +7,12 @@ import torch
 from peft import PeftModelForCausalLM
 
 from softprompt.engine.model import SharedPrefixModel
-from tests.engine.architectures import ARCHITECTURES, METHODS, VIRTUAL_TOKENS, make_pair
+from tests.engine.architectures import ARCHITECTURES, METHODS, UNPACKED, VIRTUAL_TOKENS, make_pair
 from tests.engine.batches import BATCHES, Row, alone, assert_equal_gradients, gradients, padded, prompt_gradients
 
 Pair = tuple[SharedPrefixModel, PeftModelForCausalLM]
 EVERY_METHOD = ("llama", "qwen2", "gpt2", "gemma3", "gpt_neox")
-SOME_METHODS = ("prompt_tuning", "p_tuning_mlp", "prefix_tuning")
+SOME_METHODS = ("prompt_tuning", "prefix_tuning")
 COMBINATIONS = [
     (architecture, method)
     for architecture in ARCHITECTURES
@@ -23,7 +23,7 @@ COMBINATIONS = [
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
 def pair(request: pytest.FixtureRequest) -> Pair:
     ours, peft = make_pair(*request.param)
-    assert ours.shares_prefix
+    assert ours.packs_rows == (request.param[0] not in UNPACKED)
     return ours, peft
 
 
@@ -69,7 +69,7 @@ def test_padding_may_stand_in_the_middle(llama: Pair) -> None:
 def test_token_losses_name_their_rows(llama: Pair) -> None:
     ours, peft = llama
     rows = BATCHES["labels at once"] + BATCHES["common preamble"]
-    losses, of_row = ours.token_losses(**padded(rows, "left"))
+    losses, of_row = ours.token_losses([{"input_ids": ids, "labels": labels} for ids, labels in rows])
     for at, right in enumerate(alone(peft, rows)):
         assert sorted(losses[of_row == at].tolist()) == pytest.approx(sorted(right.tolist()), rel=1e-6)
 
@@ -106,71 +106,38 @@ class Calls:
         self.hook.remove()
 
 
-def test_the_prefix_runs_once_with_batch_one(llama: Pair) -> None:
+def test_everything_runs_once_in_one_sequence(llama: Pair) -> None:
+    """The prompt and the preamble once; of each row what follows but its last token; no padding."""
     ours, _ = llama
-    is_cache = "prefix" in ours.peft_config["default"].peft_type.lower()
+    virtual = 0 if "prefix" in ours.peft_config["default"].peft_type.lower() else VIRTUAL_TOKENS
     with Calls(ours) as shapes:
         ours(**padded(BATCHES["common preamble"]))
-    assert shapes == [(1, 4 if is_cache else VIRTUAL_TOKENS + 4), (3, 20 - 4 - 1)]
+    assert shapes == [(1, virtual + 4 + (14 - 5) + (9 - 5) + (20 - 5))]
     with Calls(ours) as shapes:
         ours(**padded(BATCHES["no preamble"]))
-    assert shapes == [*([] if is_cache else [(1, VIRTUAL_TOKENS)]), (2, 9 - 1)]
+    assert shapes == [(1, virtual + 7 + 8)]
 
 
-MICRO_BATCHES = [
-    [*BATCHES["common preamble"], *BATCHES["equal lengths"]],
-    [*BATCHES["labels at once"], *BATCHES["no preamble"], *BATCHES["one token that is a label"]],
-    [*BATCHES["preamble longer than the window"], *BATCHES["preamble longer than the window"]],
-]
-
-
-@pytest.mark.parametrize("rows", MICRO_BATCHES, ids=["preamble", "none", "long preamble"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
-def test_a_step_of_micro_batches_is_one_batch(architecture: str, method: str, rows: list[Row]) -> None:
+def test_micro_batches_add_up_to_one_batch(architecture: str, method: str) -> None:
     ours, _ = make_pair(architecture, method)
-    batches = [padded(rows[at : at + 2], "left" if at else "right") for at in range(0, len(rows), 2)]
+    rows = [*BATCHES["labels at once"], *BATCHES["common preamble"], *BATCHES["one token that is a label"]]
     whole = ours(**padded(rows), num_items_in_batch=20).loss
     whole.backward()
-    right = prompt_gradients(ours)
-
-    for batch in batches:
-        ours(**batch, num_items_in_batch=20).loss.backward()
-    assert_equal_gradients(prompt_gradients(ours), right)
-
-    ours.begin_step(batches)
-    losses = []
-    for batch in batches:
-        loss = ours(**batch, num_items_in_batch=20).loss
+    right, losses = prompt_gradients(ours), []
+    for at in range(0, len(rows), 2):
+        loss = ours(**padded(rows[at : at + 2], "left" if at else "right"), num_items_in_batch=20).loss
         loss.backward()
         losses.append(loss.item())
-    assert prompt_gradients(ours) == [None] * len(right), "they reach the prompt at the end of the step"
-    ours.end_step()
     assert sum(losses) == pytest.approx(whole.item(), rel=1e-6)
     assert_equal_gradients(prompt_gradients(ours), right)
 
 
-def test_a_step_runs_one_prefix_of_what_all_its_batches_share(llama: Pair) -> None:
-    ours, _ = llama
-    is_cache = "prefix" in ours.peft_config["default"].peft_type.lower()
-    first, second = (
-        BATCHES["common preamble"],
-        [([*ids[:2], 50, *ids[3:]], labels) for ids, labels in BATCHES["common preamble"]],
-    )
-    with Calls(ours) as shapes:
-        ours.begin_step([padded(first), padded(second)])
-        ours(**padded(first))
-        ours(**padded(second))
-        ours.end_step()
-    assert shapes == [(1, 2 if is_cache else VIRTUAL_TOKENS + 2), (3, 20 - 2 - 1), (3, 20 - 2 - 1)]
-
-
-def test_after_a_step_every_batch_has_a_prefix_of_its_own(llama: Pair) -> None:
-    ours, peft = llama
-    ours.begin_step([padded(BATCHES["common preamble"])])
-    ours(**padded(BATCHES["common preamble"])).loss.backward()
-    ours.end_step()
-    ours.end_step()  # nothing is left to do
-    ours.zero_grad()
-    rows = BATCHES["no preamble"]
-    assert ours(**padded(rows)).loss.item() == pytest.approx(torch.cat(alone(peft, rows)).mean().item(), rel=1e-6)
+@pytest.mark.parametrize("setting", [{"return_dict": True}, {"use_cache": False}, {"output_attentions": False}])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_settings_of_a_loop_lose_no_number_of_items(architecture: str, setting: dict[str, bool]) -> None:
+    ours, peft = make_pair(architecture, "prompt_tuning")
+    rows = BATCHES["common preamble"]
+    loss = ours(**padded(rows), num_items_in_batch=100, **setting).loss
+    assert loss.item() == pytest.approx(torch.cat(alone(peft, rows)).sum().item() / 100, rel=1e-6)

@@ -12,9 +12,10 @@ from torch.utils._pytree import tree_leaves
 
 from softprompt.engine import losses
 from softprompt.engine.losses import head_logits, label_losses, losses_of_logits
-from softprompt.engine.prefix import Rows, row_losses_behind, run_prefix
+from softprompt.engine.packed import packed_losses
+from softprompt.engine.packing import pack
 from tests.engine.architectures import ARCHITECTURES, METHODS, VIRTUAL_TOKENS, VOCABULARY, make_base, make_pair
-from tests.engine.batches import BATCHES, alone, assert_equal_gradients, gradients, padded
+from tests.engine.batches import BATCHES, alone, assert_equal_gradients, gradients, padded, rows_of
 
 ODD = 1009  # a vocabulary that no other size can be mistaken for
 CHUNK = 4
@@ -52,7 +53,7 @@ def test_no_tensor_has_batch_by_length_by_vocabulary(architecture: str, method: 
     with Positions(ours) as seen:
         ours(**batch).loss.backward()
         with torch.no_grad():
-            ours.token_losses(**batch)
+            ours.token_losses(rows_of("common preamble"))
     assert seen.most == CHUNK
     with Positions(peft) as seen:
         peft(**batch)
@@ -179,18 +180,14 @@ def test_losses_of_full_logits_are_those_of_rows_alone(method: str) -> None:
         torch.testing.assert_close(found[of_row == at], right, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("share_preamble", [True, False])
 @pytest.mark.parametrize("name", ["common preamble", "no preamble", "labels at once", "one token that is a label"])
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3"])
-def test_a_model_without_a_prompt_is_measured_too(architecture: str, name: str, share_preamble: bool) -> None:
+def test_a_model_without_a_prompt_is_measured_too(architecture: str, name: str) -> None:
     model = make_base(architecture)
-    rows = Rows.of(**padded(BATCHES[name], "left"))
-    preamble = rows.input_ids[0, : rows.preamble_length() if share_preamble else 0]
-    found, of_row = row_losses_behind(model, run_prefix(model, None, preamble), rows)
+    found, of_row = packed_losses(model, None, pack(rows_of(name)))
     for at, (ids, labels) in enumerate(BATCHES[name]):
         logits = model(input_ids=torch.tensor([ids])).logits[0].double()
-        right = cross_entropy(
-            logits[:-1], torch.tensor(labels[1:], dtype=torch.long), reduction="none"
-        )  # 0 where there is no label
+        wanted = torch.tensor(labels[1:], dtype=torch.long)
+        right = cross_entropy(logits[:-1], wanted, reduction="none")  # 0 where there is no label
         expected = [loss for loss, label in zip(right.tolist(), labels[1:], strict=True) if label != -100]
         assert found[of_row == at].tolist() == pytest.approx(expected, rel=1e-6)

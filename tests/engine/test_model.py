@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, PeftModelForCausalLM
 
 from softprompt.engine.model import SharedPrefixModel
 from tests.engine.architectures import METHODS, VIRTUAL_TOKENS, VOCABULARY, make_base, make_pair, with_prompt
-from tests.engine.batches import BATCHES, alone, padded
+from tests.engine.batches import BATCHES, alone, padded, rows_of
 
 ROWS = BATCHES["common preamble"]
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}  # float32: sums in another order
@@ -35,7 +35,7 @@ def test_without_labels_forward_is_pefts(architecture: str, method: str) -> None
     assert torch.equal(logits, peft(**inputs()).logits)
 
 
-def test_arguments_that_sharing_does_not_know_take_pefts_road() -> None:
+def test_arguments_that_packing_does_not_know_take_pefts_road() -> None:
     ours, peft = make_pair("llama", "prompt_tuning")
     output = ours(**padded(ROWS), output_hidden_states=True)
     assert torch.equal(output.loss, peft(**padded(ROWS)).loss)
@@ -116,10 +116,11 @@ def test_adapters_of_plain_peft_load_in_ours(architecture: str, method: str, tmp
     peft.save_pretrained(str(tmp_path))
     ours = SharedPrefixModel.from_pretrained(make_base(architecture, torch.float32), str(tmp_path))
     assert type(ours) is SharedPrefixModel
+    assert ours.packs_rows
     assert ours.shares_prefix
     assert not ours.training
     assert ours.peft_config["default"].inference_mode
-    losses, of_row = ours.token_losses(**padded(ROWS))
+    losses, of_row = ours.token_losses(rows_of("common preamble"))
     for at, right in enumerate(alone(peft, ROWS)):
         torch.testing.assert_close(losses[of_row == at].double(), right, **CLOSE)
     torch.testing.assert_close(ours(**inputs()).logits, peft(**inputs()).logits, **CLOSE)
@@ -161,7 +162,7 @@ def low_and_full(architecture: str, method: str) -> tuple[SharedPrefixModel, Sha
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 def test_a_float32_prompt_trains_before_a_bfloat16_model(architecture: str, method: str) -> None:
     low, full = low_and_full(architecture, method)
-    assert low.shares_prefix
+    assert low.packs_rows
     assert steps(low) == pytest.approx(steps(full), rel=2e-2)
     assert {weight.dtype for weight in low.prompt_encoder.parameters()} == {torch.float32}
     assert {weight.dtype for weight in low.frozen.parameters()} == {torch.bfloat16}
@@ -178,3 +179,12 @@ def test_a_gpu_in_bfloat16_follows_the_cpu_in_float32(architecture: str, method:
     answers = low.generate(**batch, max_new_tokens=4, do_sample=False, pad_token_id=0)
     assert answers.shape == (3, 20 + 4)
     assert answers.is_cuda
+
+
+def test_an_lstm_without_dropout_is_always_in_training_mode() -> None:
+    """cudnn's backward refuses any other; the numbers are the same."""
+    ours, _ = make_pair("llama", "p_tuning_lstm")
+    for mode in (True, False):
+        ours.train(mode)
+        modes = {module.training for module in ours.prompt_encoder.modules() if isinstance(module, torch.nn.LSTM)}
+        assert modes == {True}

@@ -43,13 +43,15 @@ def test_what_rows_append_stays_out_of_the_prefix(architecture: str) -> None:
     model = make_base(architecture).requires_grad_(False)
     length = 2 * WINDOW
     prefix = run_prefix(model, None, torch.arange(3, 3 + length))
-    before = [tensor.clone() for tensor in prefix.tensors()]
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in prefix.cache.layers]
     cache = prefix.expanded(3)
     model.get_decoder()(input_ids=torch.full((3, 5), 7), past_key_values=cache, use_cache=True)
     assert cache.get_seq_length() == length + 5
     assert prefix.cache.get_seq_length() == length
     assert prefix.cache.layers[1].keys.shape[:3] == (1, 2, length)
-    assert all(torch.equal(now, then) for now, then in zip(prefix.tensors(), before, strict=True))
+    for layer, (keys, values) in zip(prefix.cache.layers, before, strict=True):
+        assert torch.equal(layer.keys, keys)
+        assert torch.equal(layer.values, values)
 
 
 def test_layers_with_a_window_keep_no_more_than_it() -> None:
@@ -68,6 +70,5 @@ def test_expanding_copies_nothing() -> None:
 
 def test_nothing_before_the_rows_is_no_prefix() -> None:
     prefix = run_prefix(make_base("llama"), None, torch.zeros(0, dtype=torch.long))
-    assert (prefix.cache, prefix.last, prefix.preamble) == (None, None, 0)
-    assert prefix.tensors() == []
+    assert prefix.cache is None
     assert prefix.expanded(3) is None

@@ -1,4 +1,4 @@
-"""What can't share a prefix takes PEFT's forward, with one warning that says why; never a wrong answer."""
+"""What can't share a prefix or be packed takes PEFT's forward, with one warning that says why; never a wrong answer."""
 
 import copy
 import re
@@ -16,22 +16,28 @@ from transformers import (
     MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
 )
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.packed import packing_obstacle
 from softprompt.engine.sharing import obstacle
 from tests.engine.architectures import (
     ARCHITECTURES,
     METHODS,
     SPREAD,
+    UNPACKED,
     USUAL,
     VIRTUAL_TOKENS,
     VOCABULARY,
+    WINDOW,
     make_base,
     with_prompt,
 )
-from tests.engine.batches import BATCHES, alone, answer_alone, assert_equal_gradients, gradients, padded
+from tests.engine.batches import BATCHES, alone, answer_alone, assert_equal_gradients, gradients, padded, rows_of
 
 
 class ForgetfulLlamaModel(LlamaModel):
@@ -109,18 +115,80 @@ def test_the_obstacle_is_named_once_and_the_loss_is_right(name: str, method: str
         for rows in batches:
             for side in ("right", "left"):
                 batch = padded(rows, side)
-                ours.begin_step([batch])
                 losses.append(ours(**batch).loss)
-                ours.end_step()
     (message,) = shared_prefix_warnings(caught)
     assert re.match(OBSTACLES[name][1], message)
     assert not ours.shares_prefix
+    assert ours.packs_rows == (name != "mamba"), "losses need no cache, and windows may be shorter than the prompt"
     for at, rows in enumerate(batches):
         right = torch.cat(alone(peft, rows)).mean()
         right_gradients = gradients(peft, right)
         for loss in losses[2 * at : 2 * at + 2]:
             assert loss.item() == pytest.approx(right.item(), rel=1e-6)
             assert_equal_gradients(gradients(ours, loss), right_gradients)
+
+
+class MixingLlamaModel(LlamaModel):
+    """It mixes neighbours outside of attention, as a convolution does."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        states = output.last_hidden_state
+        output.last_hidden_state = states + torch.nn.functional.pad(states, (0, 0, 1, -1))
+        return output
+
+
+class SilentLlamaAttention(LlamaAttention):
+    """It doesn't say which part of a row it sees."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.config.sliding_window = WINDOW
+
+
+def llama_with_silent_windows() -> LlamaForCausalLM:
+    model = LlamaForCausalLM(LlamaConfig(**USUAL))
+    for at, layer in enumerate(model.model.layers):
+        layer.self_attn = SilentLlamaAttention(model.config, at)
+    return model
+
+
+def longrope() -> Phi3ForCausalLM:
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_max_position_embeddings": 64}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, **factors}
+    return Phi3ForCausalLM(Phi3Config(**USUAL, rope_parameters=rope, original_max_position_embeddings=64))
+
+
+def dynamic() -> LlamaForCausalLM:
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    return LlamaForCausalLM(LlamaConfig(**USUAL, rope_parameters=rope))
+
+
+UNPACKABLE = {
+    "gpt_neo": (lambda: make_base("gpt_neo"), UNPACKED["gpt_neo"]),
+    "longrope": (longrope, r"its rotary embeddings \(longrope\) change with the longest row of a batch"),
+    "dynamic": (dynamic, r"its rotary embeddings \(dynamic\) change with the longest row of a batch"),
+    "mixing": (lambda: llama_around(MixingLlamaModel), r"its packed forward differs from its plain one"),
+    "silent": (llama_with_silent_windows, "its attention layers don't say which part of a row they see"),
+}
+
+
+@pytest.mark.parametrize("name", UNPACKABLE)
+def test_what_can_not_be_packed_is_named_once_and_its_loss_is_right(name: str) -> None:
+    make, reason = UNPACKABLE[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = make().double().eval()
+    peft = with_prompt(PeftModelForCausalLM, copy.deepcopy(base), "prompt_tuning").eval()
+    implementation = base.config._attn_implementation
+    with pytest.warns(UserWarning, match=f"no shared prefix, .* losses.*: .*{reason}") as caught:
+        ours = with_prompt(SharedPrefixModel, base, "prompt_tuning")
+    assert len(shared_prefix_warnings(list(caught))) == 1
+    assert not ours.packs_rows
+    assert base.config._attn_implementation == implementation
+    rows = BATCHES["common preamble"]
+    loss = ours(**padded(rows, "left")).loss
+    assert loss.item() == pytest.approx(torch.cat(alone(peft, rows)).mean().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("side", ["left", "right", "alone"])
@@ -146,10 +214,9 @@ def test_without_the_adapter_losses_are_the_base_models(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours = with_prompt(SharedPrefixModel, base, "prompt_tuning")
-    batch = padded(BATCHES["no preamble"])
     with ours.disable_adapter():
-        losses, _ = ours.token_losses(**batch)
-    assert losses.mean().item() == pytest.approx(plain(**batch).loss.item(), rel=1e-6)
+        losses, _ = ours.token_losses(rows_of("no preamble"))
+    assert losses.mean().item() == pytest.approx(plain(**padded(BATCHES["no preamble"])).loss.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -159,13 +226,17 @@ def test_a_shareable_model_is_told_nothing(architecture: str) -> None:
         ours = with_prompt(SharedPrefixModel, make_base(architecture), "prompt_tuning")
         ours(**padded(BATCHES["common preamble"]))
     assert ours.shares_prefix
-    assert shared_prefix_warnings(caught) == []
+    if architecture not in UNPACKED:
+        assert shared_prefix_warnings(caught) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_precision_is_taken_for_an_obstacle(architecture: str, dtype: torch.dtype) -> None:
-    assert obstacle(make_base(architecture, dtype), VIRTUAL_TOKENS) is None
+    base = make_base(architecture, dtype)
+    assert obstacle(base, VIRTUAL_TOKENS) is None
+    for trained in (False, True):
+        assert packing_obstacle(base, trained=trained) == UNPACKED.get(architecture)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -190,4 +261,5 @@ def test_the_trial_leaves_the_mode_as_it_was() -> None:
     for mode in (True, False):
         model.train(mode)
         obstacle(model, VIRTUAL_TOKENS)
+        packing_obstacle(model, trained=True)
         assert model.training == mode

@@ -37,7 +37,7 @@ def test_the_samples_chrf_and_bleu_are_sacrebleus_corpus_scores() -> None:
         assert found["BLEU"][variant]["mean"] == pytest.approx(BLEU().corpus_score(texts, [REFERENCES]).score)
 
 
-def test_every_score_has_an_interval_around_it_and_differences_to_the_rivals() -> None:
+def test_every_score_has_an_interval_around_it_and_differences_to_the_baselines() -> None:
     for score in of_sample().values():
         for name in ("base", "hard", "tuned", "tuned_minus_base", "tuned_minus_hard"):
             assert score[name]["low"] <= score[name]["mean"] <= score[name]["high"], (score["score"], name)

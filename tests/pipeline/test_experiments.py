@@ -62,7 +62,7 @@ def test_another_model_takes_one_override(clone: Path, hub: Hub, toy_model: Path
     assert "model.sha256: the bytes of 'first/own' (no path here, so hf://first/own) are not the pinned ones" in output
 
 
-def test_another_rival_reruns_no_training(clone: Path) -> None:
+def test_another_baseline_reruns_no_training(clone: Path) -> None:
     output = call(clone, "dvc exp run -S 'evaluate.hard_prompt=\"Be brief: a word.\"'")
     assert stages_run(output) == ["evaluate", "report"]
 

@@ -16,7 +16,7 @@ TOO_MANY = "dvc exp run -S prepare.test=0.3 -S evaluate.rows=1000"  # evaluate r
 
 def edit(clone: Path) -> dict[Path, bytes]:
     """What a user may have that is not committed: edits, one of the key that an experiment will change too."""
-    write_params(clone, **{"train.save_every": 11, "evaluate.rows": 6})
+    write_params(clone, **{"runtime.save_steps": 11, "evaluate.rows": 6})
     with (clone / "README.md").open("a", encoding="utf-8") as file:
         file.write("mine\n")
     (clone / "notes.txt").write_text("mine", encoding="utf-8")

@@ -1,6 +1,7 @@
 """A run that was killed goes on from its checkpoint and ends with the bytes of one that was not."""
 
 import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -12,11 +13,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from transformers import TrainerCallback
 
 from softprompt.config.stage import run_stage
 from softprompt.provenance.origin import origin_of_a_run
-from softprompt.training import training
+from softprompt.training import checkpoint, training
 from softprompt.training.resume import FOLDER, key_of_the_run
 from tests.toy import ROOT, write_params
 
@@ -67,42 +67,40 @@ def train() -> None:
     run_stage(main)
 
 
-class Kill(TrainerCallback):
-    """Raises after the given step, before anything of it is logged, measured or saved; or after it was saved."""
-
-    def __init__(self, step: int, event: str) -> None:
-        self.step, self.event = step, event
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if self.event == "step" and state.global_step == self.step:
-            raise KilledError
-
-    def on_save(self, args, state, control, **kwargs):
-        if self.event == "save" and state.global_step == self.step:
-            raise KilledError
-
-
 class KilledError(Exception):
     """Stands for a kill; nothing in the code under test catches it."""
 
 
 @pytest.fixture
 def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Run train, and stop it at a step as a kill would."""
-    make = training.make_trainer
+    """Run train, and stop it at a step as a kill would: in the middle of it, or right after it was saved."""
+    learn, save = training.learn, checkpoint.save
 
     def run(step: int, event: str = "step") -> None:
-        def make_doomed(*args):
-            trainer = make(*args)
-            trainer.add_callback(Kill(step, event))
-            return trainer
+        begun = itertools.count(1 + newest_step())
+
+        def learn_doomed(*args):
+            if event == "step" and next(begun) == step:
+                raise KilledError
+            return learn(*args)
+
+        def save_doomed(folder, trained, progress):
+            save(folder, trained, progress)
+            if event == "save" and progress.step == step:
+                raise KilledError
 
         with monkeypatch.context() as patch:
-            patch.setattr(training, "make_trainer", make_doomed)
+            patch.setattr(training, "learn", learn_doomed)
+            patch.setattr(checkpoint, "save", save_doomed)
             with pytest.raises(KilledError):
                 train()
 
     return run
+
+
+def newest_step() -> int:
+    found = [int(path.name.rsplit("-", 1)[1]) for path in Path(FOLDER).glob("*/checkpoint-*")]
+    return max(found, default=0)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -143,16 +141,15 @@ def test_after_ctrl_c_nothing_is_lost(project, monkeypatch, capfd) -> None:
     train()
     whole = outputs(project)
     clean(project)
-    measure = training.PromptTrainer._maybe_log_save_evaluate
-    steps = {5, 8, 13}
+    learn, begun = training.learn, itertools.count(1)
+    steps = {6, 8, 13}
 
-    def interrupted(self, *args, **kwargs):
-        if self.state.global_step in steps:
-            steps.remove(self.state.global_step)  # this is also called at the end of an epoch
+    def interrupted(*args):
+        if next(begun) in steps:
             os.kill(os.getpid(), signal.SIGINT)
-        return measure(self, *args, **kwargs)
+        return learn(*args)
 
-    monkeypatch.setattr(training.PromptTrainer, "_maybe_log_save_evaluate", interrupted)
+    monkeypatch.setattr(training, "learn", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in the background
     try:
         for step in (6, 8):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softprompt.config import Params, load_params
+from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.row_losses import row_losses
 from softprompt.runtime.errors import InputError
 from softprompt.training.base import check_context, load_base_model, naming_parameter
+from softprompt.training.checkpoint import Progress
 from softprompt.training.initialise import new_soft_prompt
-from softprompt.training.training import PromptTrainer, make_trainer
+from softprompt.training.training import tune
 from tests.toy import TOY, write_params
 
 
@@ -25,8 +29,21 @@ def params_of(folder: Path, **changes: Any) -> Params:
     return load_params(folder / "params.yaml")
 
 
-def trained(finished: Path, folder: Path, validation: Dataset | None = None, **changes: Any) -> PromptTrainer:
-    """A trainer that has run on the toy's tokens; `validation` replaces its validation rows."""
+@dataclass(frozen=True)
+class Run:
+    """A training run that has ended."""
+
+    model: SharedPrefixModel
+    rows: dict[str, Dataset]
+    before: dict[str, torch.Tensor]
+    progress: Progress
+
+    def curve(self, name: str) -> list[float]:
+        return [entry[name] for entry in self.progress.history if name in entry]
+
+
+def trained(finished: Path, folder: Path, validation: Dataset | None = None, **changes: Any) -> Run:
+    """Tune on the toy's tokens; `validation` replaces its validation rows."""
     params = params_of(folder, **changes)
     base = finished / "models/base"
     model = new_soft_prompt(
@@ -39,15 +56,10 @@ def trained(finished: Path, folder: Path, validation: Dataset | None = None, **c
         for split in ("train", "validation")
     }
     rows["validation"] = validation or rows["validation"]
+    before = copy.deepcopy(model.state_dict())
+    (folder / "checkpoints").mkdir(exist_ok=True)
     with Live(str(folder / "live"), save_dvc_exp=False, dvcyaml=None) as live:
-        trainer = make_trainer(model, rows, params, folder / "checkpoints", live)
-        trainer.before = copy.deepcopy(model.state_dict())
-        trainer.train_or_resume()
-    return trainer
-
-
-def curve(trainer: PromptTrainer, name: str) -> list[float]:
-    return [entry[name] for entry in trainer.state.log_history if name in entry]
+        return Run(model, rows, before, tune(model, rows, params, folder / "checkpoints", live))
 
 
 def prompt(model: PeftModel) -> torch.Tensor:
@@ -55,12 +67,12 @@ def prompt(model: PeftModel) -> torch.Tensor:
 
 
 def test_only_the_prompt_changes(finished: Path, tmp_path: Path) -> None:
-    trainer = trained(finished, tmp_path)
-    before, after = trainer.before, trainer.model.state_dict()
+    run = trained(finished, tmp_path)
+    before, after = run.before, run.model.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"prompt_encoder.default.embedding.weight"}
     stored = AutoModelForCausalLM.from_pretrained(finished / "models/base").state_dict()
-    for name, weight in trainer.model.get_base_model().state_dict().items():
+    for name, weight in run.model.get_base_model().state_dict().items():
         assert torch.equal(weight, stored[name]), f"{name} is not the fetched one, bit for bit"
 
 
@@ -70,8 +82,8 @@ def test_the_split_of_a_step_into_micro_batches_changes_no_loss(finished: Path, 
         folder = tmp_path / str(size)
         folder.mkdir()
         changes = {"train.batch_size": size, "train.gradient_accumulation_steps": accumulation}
-        trainer = trained(finished, folder, **changes)
-        curves.append(curve(trainer, "loss") + curve(trainer, "eval_loss"))
+        run = trained(finished, folder, **changes)
+        curves.append(run.curve("train/loss") + run.curve("validation/loss"))
     assert len(curves[0]) == 4 + 3
     assert curves[1] == pytest.approx(curves[0], rel=1e-5)
     assert curves[2] == pytest.approx(curves[0], rel=1e-5)
@@ -103,31 +115,32 @@ def test_the_best_prompt_is_kept_not_the_last(finished: Path, tmp_path: Path) ->
         "train.warmup_ratio": 0.0,
     }
     first = trained(finished, tmp_path, **changes)
-    ids = torch.tensor(first.train_dataset[0]["input_ids"])
+    ids = torch.tensor(first.rows["train"][0]["input_ids"])
     after = log_probabilities(first.model, ids)
     prompt(first.model).copy_(first.before["prompt_encoder.default.embedding.weight"])
     unlearned = (after - log_probabilities(first.model, ids)).argmin(-1).tolist()
 
     (tmp_path / "second").mkdir()
     opposite = Dataset.from_list([{"input_ids": ids.tolist(), "labels": [-100, *unlearned]}])
-    trainer = trained(finished, tmp_path / "second", opposite, **changes)
-    losses = curve(trainer, "eval_loss")
+    run = trained(finished, tmp_path / "second", opposite, **changes)
+    losses = run.curve("validation/loss")
     assert losses[-1] > min(losses)
-    assert trainer.state.best_metric == min(losses)
-    assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-6)
+    assert run.progress.best_loss == min(losses)
+    of_rows, tokens = row_losses(run.model, opposite, 8)
+    assert of_rows.sum() / tokens.sum() == pytest.approx(min(losses), rel=1e-6)
 
 
 def test_an_untrained_prompt_that_is_best_is_kept(finished: Path, tmp_path: Path) -> None:
-    trainer = trained(finished, tmp_path, **{"train.learning_rate": 1e-30})
-    assert trainer.state.best_metric == curve(trainer, "eval_loss")[0]
-    assert torch.equal(prompt(trainer.model), trainer.before["prompt_encoder.default.embedding.weight"])
+    run = trained(finished, tmp_path, **{"train.learning_rate": 1e-30})
+    assert run.progress.best_loss == run.curve("validation/loss")[0]
+    assert torch.equal(prompt(run.model), run.before["prompt_encoder.default.embedding.weight"])
 
 
 def test_patience_stops_early(finished: Path, tmp_path: Path) -> None:
     """A learning rate too small to change a float32: no measurement is better than that of the untrained prompt."""
     changes = {"train.learning_rate": 1e-30, "train.max_steps": 100, "train.early_stopping_patience": 2}
-    trainer = trained(finished, tmp_path, **changes)
-    assert (trainer.state.best_global_step, trainer.state.global_step) == (0, 4)
+    run = trained(finished, tmp_path, **changes)
+    assert (run.progress.best_step, run.progress.step) == (0, 4)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(finished: Path, tmp_path: Path) -> None:
@@ -143,9 +156,8 @@ def test_validation_loss_is_weighted_by_token(finished: Path, tmp_path: Path) ->
     for size in (1, 3, 8):
         folder = tmp_path / str(size)
         folder.mkdir()
-        losses.append(
-            curve(trained(finished, folder, **{"train.batch_size": size, "train.max_steps": 1}), "eval_loss")[0]
-        )
+        run = trained(finished, folder, **{"train.batch_size": size, "train.max_steps": 1})
+        losses.append(run.curve("validation/loss")[0])
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
 
 
@@ -156,14 +168,11 @@ def test_epochs_and_schedule(finished: Path, tmp_path: Path) -> None:
         "train.lr_scheduler_type": "cosine",
         "train.warmup_ratio": 0.2,
     }
-    trainer = trained(finished, tmp_path, **changes)
-    rows = len(trainer.train_dataset)
+    run = trained(finished, tmp_path, **changes)
+    rows = len(run.rows["train"])
     assert rows % 8, "the last batch of an epoch is a short one"
-    assert trainer.state.global_step == 2 * -(-rows // 8)
-    assert trainer.callback_handler.train_dataloader.batch_sampler.sampler.epoch == 1, (
-        "the second epoch has an order of its own"
-    )
-    rates = curve(trainer, "learning_rate")
+    assert run.progress.step == 2 * -(-rows // 8)
+    rates = run.curve("learning_rate")
     assert max(rates) == pytest.approx(0.01)
     assert rates[0] == 0.0
     assert rates[-1] < 0.002
@@ -174,18 +183,18 @@ def test_epochs_alone_are_enough_and_max_steps_wins(finished: Path, tmp_path: Pa
     for name in ("epochs", "steps"):
         (tmp_path / name).mkdir()
     by_epochs = trained(finished, tmp_path / "epochs", **{"train.num_train_epochs": 1.7, "train.max_steps": None})
-    steps = by_epochs.state.global_step
-    assert steps == math.ceil(1.7 * math.ceil(len(by_epochs.train_dataset) / 8))
+    steps = by_epochs.progress.step
+    assert steps == math.ceil(1.7 * math.ceil(len(by_epochs.rows["train"]) / 8))
     by_steps = trained(finished, tmp_path / "steps", **{"train.num_train_epochs": 9.0, "train.max_steps": steps})
-    assert curve(by_steps, "loss") == curve(by_epochs, "loss")
-    assert curve(by_steps, "learning_rate") == curve(by_epochs, "learning_rate")
+    for name in ("train/loss", "validation/loss", "learning_rate"):
+        assert by_steps.curve(name) == by_epochs.curve(name)
     assert torch.equal(prompt(by_steps.model), prompt(by_epochs.model))
 
 
 def test_adafactor_follows_the_learning_rate(finished: Path, tmp_path: Path) -> None:
-    trainer = trained(finished, tmp_path, **{"train.optim": "adafactor", "train.lr_scheduler_type": "constant"})
-    assert curve(trainer, "learning_rate")[-1] == pytest.approx(0.3)
-    assert not torch.equal(prompt(trainer.model), trainer.before["prompt_encoder.default.embedding.weight"])
+    run = trained(finished, tmp_path, **{"train.optim": "adafactor", "train.lr_scheduler_type": "constant"})
+    assert run.curve("learning_rate")[-1] == pytest.approx(0.3)
+    assert not torch.equal(prompt(run.model), run.before["prompt_encoder.default.embedding.weight"])
 
 
 class TestInitialisation:
@@ -235,7 +244,7 @@ def test_a_missing_device_is_refused(finished: Path, tmp_path: Path) -> None:
         load_base_model(finished / "models/base", params_of(tmp_path, device="cuda"))
 
 
-def test_out_of_memory_names_the_knob() -> None:
+def test_out_of_memory_names_the_parameter() -> None:
     """torch's own allocator, asked for more than any machine has."""
     message = r"^out of memory; allowed: a smaller batch \(.*can't allocate memory"
     with pytest.raises(InputError, match=message), naming_parameter("a smaller batch"):
@@ -283,10 +292,10 @@ def test_without_a_dtype_a_gpu_computes_as_stored(stored_in_bfloat16: Path, tmp_
 
 
 def test_a_bfloat16_model_has_a_float32_prompt(finished: Path, tmp_path: Path) -> None:
-    trainer = trained(finished, tmp_path, **{"model.dtype": "bfloat16"})
-    assert prompt(trainer.model).dtype == torch.float32
-    assert {weight.dtype for weight in trainer.model.get_base_model().parameters()} == {torch.bfloat16}
-    assert not torch.equal(prompt(trainer.model), trainer.before["prompt_encoder.default.embedding.weight"])
+    run = trained(finished, tmp_path, **{"model.dtype": "bfloat16"})
+    assert prompt(run.model).dtype == torch.float32
+    assert {weight.dtype for weight in run.model.get_base_model().parameters()} == {torch.bfloat16}
+    assert not torch.equal(prompt(run.model), run.before["prompt_encoder.default.embedding.weight"])
 
 
 def test_rows_beyond_the_context_are_refused(finished: Path, tmp_path: Path) -> None:

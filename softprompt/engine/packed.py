@@ -1,0 +1,125 @@
+"""Losses of a packed batch: one forward of batch 1, and logits at the labels alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.utils import logging
+
+from softprompt.data.tokens import IGNORED
+from softprompt.engine.attention import packed_attention_in
+from softprompt.engine.layout import BLOCK, Layout
+from softprompt.engine.losses import head_logits, label_losses
+from softprompt.engine.packing import Packed, pack
+from softprompt.engine.prefix import run_prefix
+from softprompt.engine.sharing import LOW_PRECISION, TOLERANCE
+
+Prompt = Tensor | DynamicCache | None  # embeddings, (1, virtual tokens, hidden), or keys and values in their place
+BY_LENGTH = ("dynamic", "longrope")  # rotary embeddings that change with the longest position of a batch
+
+
+def packed_losses(model: PreTrainedModel, prompt: Prompt, packed: Packed) -> tuple[Tensor, Tensor]:
+    """Losses of all labels of the rows behind `prompt` in `model`, a causal language model.
+
+    Returns:
+        The loss of each label in nats, (labels,), and the row that it stands in, (labels,).
+    """
+    virtual = prompt.shape[1] if isinstance(prompt, Tensor) else 0
+    if not virtual:
+        packed = packed.behind_nothing()
+    packed = packed.to(model.device)
+    states, _ = _last_states(model, prompt, packed)
+    # Of a model that is split over devices, the last layer stands on another one.
+    return label_losses(model, states.to(model.device)[virtual + packed.predictors], packed.labels), packed.row
+
+
+def _last_states(model: PreTrainedModel, prompt: Prompt, packed: Packed) -> tuple[Tensor, Layout]:
+    """The last hidden states of virtual tokens and tokens, (length, hidden), and the layout that they ran in."""
+    embedded, positions, virtual, ahead = model.get_input_embeddings()(packed.tokens), packed.positions, 0, 0
+    if isinstance(prompt, Tensor):
+        ahead = virtual = prompt.shape[1]
+        embedded = torch.cat([prompt[0], embedded])
+        positions = torch.cat([torch.arange(-virtual, 0, device=positions.device), positions])
+    elif prompt is not None:
+        ahead = prompt.get_seq_length()
+    filler = 0 if embedded.device.type == "cpu" else -len(embedded) % BLOCK
+    layout = Layout(
+        virtual + packed.preamble,
+        packed.lengths,
+        filler,
+        prompt if isinstance(prompt, DynamicCache) else None,
+        embedded.device,
+    )
+    decoder = model.get_decoder()
+    with packed_attention_in(decoder):
+        output = decoder(
+            inputs_embeds=pad(embedded, (0, 0, 0, filler)).unsqueeze(0),
+            position_ids=pad(positions + ahead, (0, filler)).unsqueeze(0),
+            use_cache=False,
+            layout=layout,
+        )
+    return output.last_hidden_state[0], layout
+
+
+def packing_obstacle(model: PreTrainedModel, *, trained: bool) -> str | None:
+    """Why rows can't be packed in `model`, in a few words; None where they can.
+
+    Args:
+        model: a causal language model.
+        trained: whether the prompt is keys and values.
+    """
+    if getattr(model, "_is_stateful", False):  # transformers has no public name for it
+        return "it keeps a recurrent state, not keys and values"
+    layers = DynamicCache(config=model.config).layers
+    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+        return "some of its layers keep something other than keys and values"
+    if found := sorted(set(_rotary_types(model.config.get_text_config().to_dict())) & set(BY_LENGTH)):
+        return f"its rotary embeddings ({found[0]}) change with the longest row of a batch"
+    windows = {at: getattr(layer, "sliding_window", None) for at, layer in enumerate(layers)}
+    return _trial(model, windows, trained=trained)
+
+
+def _rotary_types(config: Any) -> list[str]:
+    """All values of `rope_type` in a configuration: some have one for each type of layer."""
+    if not isinstance(config, dict):
+        return []
+    own = [config["rope_type"]] if isinstance(config.get("rope_type"), str) else []
+    return own + [found for value in config.values() for found in _rotary_types(value)]
+
+
+@torch.no_grad()
+def _trial(model: PreTrainedModel, windows: dict[int, int | None], *, trained: bool) -> str | None:
+    """Compare two packed rows, which begin alike, with the model's plain forward of each."""
+    training, verbosity = model.training, logging.get_verbosity()
+    model.eval()
+    logging.set_verbosity_error()  # what transformers would say is what we say
+    rows, common = [[0, 1, 2, 3, 4], [0, 1, 4, 2]], 2
+    try:
+        plain = torch.cat([model(input_ids=torch.tensor([row], device=model.device)).logits[0, :-1] for row in rows])
+        prompt = None
+        if trained:
+            beginning = torch.tensor(rows[0][:common], device=model.device)
+            prompt = run_prefix(model, None, beginning).cache
+            rows = [row[common:] for row in rows]
+        packed = pack([{"input_ids": row, "labels": [IGNORED] * len(row)} for row in rows]).to(model.device)
+        states, layout = _last_states(model, prompt, packed)
+        logits = head_logits(model, states[: len(packed.tokens)])
+    except Exception as error:  # an architecture may refuse in any way: all of them mean "no"
+        return f"its packed forward fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+    finally:
+        model.train(training)
+        logging.set_verbosity(verbosity)
+    if set(layout.windows) != set(windows):
+        return "its attention doesn't go through transformers' AttentionInterface"
+    if layout.windows != windows:
+        return "its attention layers don't say which part of a row they see"
+    # The packed row has the beginning once, or not at all, and no row's last token.
+    kept = [2, 3, 6] if trained else [0, 1, 2, 3, 6]
+    plain = plain[kept].to(logits.device)
+    distance = float((plain - logits).abs().max() / plain.abs().max())
+    if not distance <= TOLERANCE.get(plain.dtype, LOW_PRECISION):
+        return f"its packed forward differs from its plain one (by {distance:.1g} of the largest logit)"
+    return None
