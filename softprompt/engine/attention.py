@@ -183,7 +183,7 @@ def in_blocks(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """By FlexAttention, behind `ahead` trained keys; arguments and result are those of `packed_attention`."""
+    """By FlexAttention, after `ahead` trained keys; arguments and result are those of `packed_attention`."""
 
     def bounded(score: Tensor, *_: Tensor) -> Tensor:
         return score if softcap is None else torch.tanh(score / softcap) * softcap

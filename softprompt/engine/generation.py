@@ -1,4 +1,4 @@
-"""Generation behind a shared prefix, by transformers' own `generate`.
+"""Generation conditioned on a shared prefix, by transformers' own `generate`.
 
 Rows of unequal length are padded between the prefix and the rest of each row; the mask hides the padding, and positions
 follow from the mask. A window of attention counts padding all the same, so where one could be left, rows of equal
@@ -57,8 +57,8 @@ class Request:
         return settings
 
 
-def generate_behind(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, request: Request) -> Any:
-    """Answers behind `prompt`, which runs once with what all rows begin with; see `run_prefix`."""
+def generate_from_prompt(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, request: Request) -> Any:
+    """Answers conditioned on `prompt`, which runs once with what all rows begin with; see `run_prefix`."""
     width = request.rows.input_ids.shape[1] + (request.setting("max_new_tokens") or 2**31)
     if isinstance(prompt, Tensor | DynamicCache):
         width += prompt.shape[1] if isinstance(prompt, Tensor) else prompt.get_seq_length()

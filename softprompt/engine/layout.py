@@ -1,4 +1,4 @@
-"""Who sees whom in a packed sequence: a token sees what stands in front of all rows, and the earlier tokens of its row.
+"""Who sees whom in a packed sequence: a token sees what is before all rows, and the earlier tokens of its row.
 
 [ virtual tokens | preamble | row 1 | row 2 | … | row B ]
   -------- the prefix ----
@@ -55,10 +55,10 @@ class Layout:
     """The layout of one packed sequence on one device; what it makes for attention is made once and kept.
 
     Args:
-        prefix: positions of the sequence that stand in front of all rows.
+        prefix: positions of the sequence that are before all rows.
         lengths: positions of each row, the longest first.
-        filler: positions behind the last row that no row sees.
-        trained: keys and values of each layer that stand in front of the sequence; None: there are none.
+        filler: positions after the last row that no row sees.
+        trained: keys and values of each layer that are before the sequence; None: there are none.
         device: of the sequence.
 
     Attributes:
@@ -120,7 +120,7 @@ class Layout:
         return self._once(("mask", queries, keys, window, dtype), make)
 
     def blocks(self, ahead: int, window: int | None) -> BlockMask:
-        """FlexAttention's mask of the whole sequence behind `ahead` trained keys."""
+        """FlexAttention's mask of the whole sequence after `ahead` trained keys."""
         return self._once(("blocks", ahead, window), partial(self._make_blocks, ahead, window))
 
     def _make_blocks(self, ahead: int, window: int | None) -> BlockMask:
@@ -132,7 +132,7 @@ class Layout:
         first = np.concatenate(  # where the row of each position begins; filler sees nothing but itself
             [np.zeros(self.prefix, int), np.repeat(self.prefix + np.cumsum(lengths) - lengths, lengths), behind]
         )
-        # As the row alone would count: behind the prefix.
+        # As the row alone would count: after the prefix.
         position = ahead + np.arange(len(row)) - np.where(row >= 0, first - self.prefix, 0)
         rows, positions = (
             torch.from_numpy(np.concatenate([front, part])).to(self.device)

@@ -20,9 +20,9 @@ LOGITS_AT_ONCE = {"cpu": 2**23, "gpu": 2**27}
 
 
 def head_logits(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """The model's own road from last hidden states to logits: (n, hidden) -> (n, vocabulary).
+    """The model's own path from last hidden states to logits: (n, hidden) -> (n, vocabulary).
 
-    Its forward runs around a decoder that returns `states`, so that whatever stands behind the output layer in an
+    Its forward runs around a decoder that returns `states`, so that whatever comes after the output layer in an
     architecture (soft-capping, scaling) is the architecture's own code.
     """
     with _decoder_returns(model, states.unsqueeze(0)):
@@ -83,7 +83,7 @@ def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tens
     """Cross-entropy of each label, in nats: (n, hidden), (n,) -> (n,).
 
     Args:
-        model: gives the road from hidden states to logits.
+        model: gives the path from hidden states to logits.
         states: the last hidden states that predict the labels.
         labels: token ids.
     """

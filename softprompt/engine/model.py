@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from softprompt.data.tokens import Row
 from softprompt.engine.batches import collate
-from softprompt.engine.generation import Request, generate_behind, in_equal_lengths
+from softprompt.engine.generation import Request, generate_from_prompt, in_equal_lengths
 from softprompt.engine.linear import freeze
 from softprompt.engine.losses import losses_of_logits
 from softprompt.engine.packed import packed_losses, packing_obstacle
@@ -25,11 +25,11 @@ METHODS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
 
 
 class SharedPrefixModel(PeftModelForCausalLM):
-    """A frozen causal language model behind a soft prompt, exact and without repeated work.
+    """A frozen causal language model conditioned on a soft prompt, exact and without repeated work.
 
     PEFT repeats the prompt for every row and makes logits at every position. Here a batch's loss costs one forward of
     batch 1 over one packed sequence, which has the prompt and what all rows begin with once and no padding, and logits
-    at labels: see `softprompt.engine.packing` for the mathematics. `labels` select that road; without them, and with
+    at labels: see `softprompt.engine.packing` for the mathematics. `labels` select that path; without them, and with
     arguments that it doesn't know (`output_attentions`, `inputs_embeds`, …), forward is PEFT's own. Saved adapters are
     PEFT's.
 
@@ -64,14 +64,14 @@ class SharedPrefixModel(PeftModelForCausalLM):
             what = " and ".join(name for name, reason in obstacles.items() if reason is not None)
             kind = type(model).__name__
             warnings.warn(
-                f"{kind}: no shared prefix, PEFT's slower road serves for {what}: {'; '.join(reasons)}", stacklevel=2
+                f"{kind}: no shared prefix, PEFT's slower forward serves for {what}: {'; '.join(reasons)}", stacklevel=2
             )
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls, model: PreTrainedModel, model_id: str, adapter_name: str = "default", **kwargs: Any
     ) -> "SharedPrefixModel":
-        """`model` behind a saved adapter, for inference; PEFT's own makes its own class whatever it is called on."""
+        """`model` with a saved adapter, for inference; PEFT's own makes its own class whatever it is called on."""
         config = PeftConfig.from_pretrained(model_id)
         config.inference_mode = True
         loaded = cls(model, config, adapter_name)
@@ -118,7 +118,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
         Args:
             input_ids: padded anywhere, as `attention_mask` (rows, length) says.
             attention_mask: 1 at tokens, 0 at padding; None: no padding.
-            inputs_embeds: takes PEFT's road.
+            inputs_embeds: takes PEFT's forward.
             labels: token ids, and -100 where there is none; a label at the first position counts where virtual tokens
                 predict it.
             num_items_in_batch: what to divide the summed loss by (`Trainer` gives the labels of the whole optimizer
@@ -142,7 +142,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
         )
 
     def token_losses(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        """Loss of each label of `rows` in nats, (labels,), and the row that it stands in, (labels,).
+        """Loss of each label of `rows` in nats, (labels,), and the row that it is in, (labels,).
 
         A label at a row's first position counts where virtual tokens predict it.
         """
@@ -168,7 +168,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
         request = Request.of(self.frozen, ids, kwargs.pop("attention_mask", None), **kwargs)
         with torch.no_grad():
             if self.shares_prefix:
-                return generate_behind(self.frozen, self.prompt(), request)
+                return generate_from_prompt(self.frozen, self.prompt(), request)
             return in_equal_lengths(request, partial(self._generate_unshared, request))
 
     def _generate_unshared(self, request: Request, rows: Rows) -> Any:

@@ -22,10 +22,10 @@ BY_LENGTH = ("dynamic", "longrope")  # rotary embeddings that change with the lo
 
 
 def packed_losses(model: PreTrainedModel, prompt: Prompt, packed: Packed) -> tuple[Tensor, Tensor]:
-    """Losses of all labels of the rows behind `prompt` in `model`, a causal language model.
+    """Losses of all labels of the rows conditioned on `prompt` in `model`, a causal language model.
 
     Returns:
-        The loss of each label in nats, (labels,), and the row that it stands in, (labels,).
+        The loss of each label in nats, (labels,), and the row that it is in, (labels,).
     """
     virtual = prompt.shape[1] if isinstance(prompt, Tensor) else 0
     if not virtual:

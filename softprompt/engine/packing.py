@@ -32,7 +32,7 @@ class Packed:
         preamble: how many tokens all rows share.
         lengths: how many of its own tokens each row runs, the longest first; 0 or more.
         labels: token ids that are predicted, (labels,).
-        predictors: index in `tokens` of what predicts each label; -1 where that stands in front of them.
+        predictors: index in `tokens` of what predicts each label; -1 where that is before them.
         row: the row of each label, (labels,), as they were given.
     """
 

@@ -1,4 +1,4 @@
-"""Answers behind one prefix: what all rows of a batch begin with is run once, and its cache is expanded.
+"""Answers conditioned on one prefix: what all rows of a batch begin with is run once, and its cache is expanded.
 
 Under causal attention, keys and values at a position depend on nothing after it. Let a batch of rows be x_i = c + y_i,
 with a common beginning c (virtual tokens, then a preamble that holds no label). Then in every layer the keys and values

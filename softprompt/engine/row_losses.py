@@ -1,4 +1,4 @@
-"""Per-token loss of each row behind a model's prompt, in length-grouped batches."""
+"""Per-token loss of each row conditioned on a model's prompt, in length-grouped batches."""
 
 from collections.abc import Sequence
 

@@ -27,13 +27,13 @@ def obstacle(model: PreTrainedModel, virtual_tokens: int) -> str | None:
 
 @torch.no_grad()
 def _trial(model: PreTrainedModel) -> str | None:
-    """Compare three tokens behind a shared prefix of two with the model's plain forward."""
+    """Compare three tokens conditioned on a shared prefix of two with the model's plain forward."""
     training = model.training
     model.eval()
     ids = torch.arange(5, device=model.device) % model.config.get_text_config().vocab_size
     try:
         plain = model(input_ids=ids.unsqueeze(0)).logits[0, 2:]
-        behind = _logits_behind_prefix(model, ids[:2], ids[2:])
+        behind = _logits_after_prefix(model, ids[:2], ids[2:])
     except Exception as error:  # an architecture may refuse in any way: all of them mean "no"
         return f"its cached forward fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
     finally:
@@ -44,8 +44,8 @@ def _trial(model: PreTrainedModel) -> str | None:
     return None
 
 
-def _logits_behind_prefix(model: PreTrainedModel, preamble: Tensor, ids: Tensor) -> Tensor:
-    """Logits of the second of two equal rows `ids` behind a prefix that was run once: (length, vocabulary)."""
+def _logits_after_prefix(model: PreTrainedModel, preamble: Tensor, ids: Tensor) -> Tensor:
+    """Logits of the second of two equal rows `ids` after a prefix that was run once: (length, vocabulary)."""
     prefix = run_prefix(model, None, preamble)
     rows = model.get_decoder()(input_ids=ids.expand(2, -1), past_key_values=prefix.expanded(2), use_cache=True)
     return head_logits(model, rows.last_hidden_state[1])

@@ -68,7 +68,7 @@ def naming_parameter(parameter: str) -> Iterator[None]:
 
 
 def check_context(model: PreTrainedModel, prompt_tokens: int, longest_row: int, what: str) -> None:
-    """Refuse rows that don't fit into the model's context behind `prompt_tokens` tokens of `what`.
+    """Refuse rows that don't fit into the model's context after `prompt_tokens` tokens of `what`.
 
     Raises:
         InputError: with the lengths and the parameters that change them.
@@ -85,7 +85,7 @@ def check_context(model: PreTrainedModel, prompt_tokens: int, longest_row: int, 
 def check_lengths(
     model: PreTrainedModel, *, hard: int, soft: int, longest_row: int, longest_question: int, new_tokens: int
 ) -> None:
-    """Refuse rows, or questions and their answers, that don't fit into the model's context behind each prompt.
+    """Refuse rows, or questions and their answers, that don't fit into the model's context after each prompt.
 
     Args:
         model: the base model.

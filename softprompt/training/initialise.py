@@ -17,7 +17,7 @@ from softprompt.training.methods import METHODS
 def new_soft_prompt(
     base_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: Path, train: Train, seed: int
 ) -> SharedPrefixModel:
-    """`base_model`, frozen, behind a freshly initialised prompt in float32.
+    """`base_model`, frozen, with a freshly initialised prompt in float32.
 
     PEFT owns the modules and the initialisation from text; what is random is drawn with numpy, whose streams are the
     same on every CPU (torch's `randn` differs between instruction sets).

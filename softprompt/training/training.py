@@ -38,7 +38,7 @@ def tune(
     killed run of the same work has left a checkpoint, training goes on from there and ends with the same bytes.
 
     Args:
-        model: behind a fresh prompt.
+        model: with a fresh prompt.
         rows: `train` and `validation`, of input_ids and labels.
         params: the pipeline's.
         checkpoints: folder of the newest checkpoint.
