@@ -42,6 +42,7 @@ setup: .venv/installed .dvc/config.local ## set up, without running anything
 repro: .venv/installed .dvc/config.local ## run what is out of date, then show the result
 	@python -m softprompt.config
 	@dvc repro
+	@rm -f .dvc/tmp/undo.json # what failed before is not to be undone any more
 	@python -m softprompt.evaluation.headline
 
 reference: .venv/installed .dvc/config.local ## Qwen2.5-0.5B on Chinese Alpaca rows, from the hub: soft, then hard initialisation

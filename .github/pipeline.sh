@@ -21,7 +21,7 @@ lost = [path.rstrip("/") for path in json.load(sys.stdin).get("not_in_cache", []
 print(*(path for path in lost if os.path.exists(path + ".dvc") and not os.path.exists(path)), sep=", ")')
 if [ -n "$missing" ]; then
   echo "error: $missing: given to dvc add, and neither in DVC's cache nor on a remote; run dvc push where the" \
-    "data are (README: CI and sharing)" >&2
+    "data are (docs/ci.md)" >&2
   exit 1
 fi
 dvc repro

@@ -141,7 +141,7 @@ def gpu(runner: Runner) -> list[Line]:
     With `--quick` it has the base model, and runs on a CPU where there is no GPU.
     """
     found = torch.cuda.is_available()
-    device, name = ("cuda", torch.cuda.get_device_name()) if found else ("cpu", "a CPU, for want of a GPU")
+    device, name = ("cuda", torch.cuda.get_device_name()) if found else ("cpu", "a CPU, because there is no GPU")
     batch_size, length, model = (2, 32, BASE) if runner.quick else (32, 512, _qwen(runner))
     path = runner.folder / "made.arrow"
     rows.write_random_rows(path, batch_size * 20, length, AutoConfig.from_pretrained(model).vocab_size)

@@ -65,9 +65,10 @@ def train(
     tuned = soft_prompt_model(side, model, virtual_tokens, device, dtype)
     weights = memory.resident(device)
     memory.restart_peak(device)
-    train = benchmark_params().train.model_copy(
-        update={"batch_size": batch_size, "accumulation_steps": accumulation, "learning_rate": LEARNING_RATE}
-        | {"method": "prompt_tuning", "optimizer": "adamw", "clip_norm": 1.0}
+    train = Train.model_validate(
+        benchmark_params().train.model_dump()
+        | {"batch_size": batch_size, "gradient_accumulation_steps": accumulation, "learning_rate": LEARNING_RATE}
+        | {"method": "prompt_tuning", "optim": "adamw_torch", "max_grad_norm": 1.0}
     )
     longest = chosen.select(row_lengths(chosen).argsort()[-batch_size * accumulation :])
     run: Any = _by_learn if isinstance(tuned, SharedPrefixModel) else _by_trainer

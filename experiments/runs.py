@@ -215,7 +215,10 @@ def _local(lock: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 def _workspace() -> str:
     """What git sees of the workspace, as one hash; nothing is changed by it."""
-    state = subprocess.check_output(["git", "stash", "create"], text=True).strip() or "HEAD"
+    made = subprocess.run(["git", "stash", "create"], capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise InputError(f"git can't take a copy of the workspace, as in the middle of a merge: {made.stderr}")
+    state = made.stdout.strip() or "HEAD"
     return subprocess.check_output(["git", "rev-parse", "HEAD", f"{state}^{{tree}}"], text=True)
 
 

@@ -116,7 +116,7 @@ def test_users_and_developers_get_what_they_need() -> None:
         plan = call(ROOT, f"unset MAKEFLAGS; make --dry-run --what-if=requirements.lock {target}")
         assert users in plan, target
         assert developers not in plan, target
-        assert target != "setup" or ("dvc repro" not in plan and "stages.params" not in plan)
+        assert target != "setup" or ("dvc repro" not in plan and "softprompt.config" not in plan)
     for target in ("test", "lint", "lock"):
         plan = call(ROOT, f"unset MAKEFLAGS; make --dry-run --what-if=requirements.lock {target}")
         assert plan.index(users) < plan.index(developers), target

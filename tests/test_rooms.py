@@ -72,7 +72,7 @@ def test_a_stage_runs_as_a_file_too(stage: str, tmp_path: Path) -> None:
 
 def test_the_words_are_those_of_the_field() -> None:
     """Words that this project once had for what the field has names for."""
-    words = r"\b(rivals?|knobs?|bare model|forgetting|like[- ]length)\b"
+    words = r"\b(rivals?|knobs?|bare model|forgetting|like[- ]length|for want of|told by|roads?)\b"
     listed = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
     found = []
     for name in listed:

@@ -20,19 +20,19 @@ WHAT = {
     "model_type": "a section with keys of its own",
     "string_too_short": "a text that is not empty",
 }
-# Keys that stood elsewhere or had another name: what an older params.yaml has.
+# Keys that were elsewhere or had another name: what an older params.yaml has.
 RENAMED = {
     "launch": "launcher",
     "prepare.max_rows": "prepare.max_samples",
-    "train.optim": "train.optim",
-    "train.lr_scheduler_type": "train.lr_scheduler_type",
-    "train.num_train_epochs": "train.num_train_epochs",
-    "train.gradient_accumulation_steps": "train.gradient_accumulation_steps",
-    "train.max_grad_norm": "train.max_grad_norm",
-    "train.eval_steps": "train.eval_steps",
-    "train.early_stopping_patience": "train.early_stopping_patience",
+    "train.optimizer": "train.optim",
+    "train.schedule": "train.lr_scheduler_type",
+    "train.epochs": "train.num_train_epochs",
+    "train.accumulation_steps": "train.gradient_accumulation_steps",
+    "train.clip_norm": "train.max_grad_norm",
+    "train.evaluate_every": "train.eval_steps",
+    "train.patience": "train.early_stopping_patience",
+    "train.save_every": "runtime.save_steps",
     "tokenize.workers": "runtime.workers",
-    "runtime.save_steps": "runtime.save_steps",
     "evaluate.require": "runtime.require",
 }
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}

@@ -8,6 +8,7 @@ as damaged. What a user gave to `dvc add` is only named: its object may be the l
 import hashlib
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from dvc.repo import Repo
@@ -18,7 +19,7 @@ from softprompt.maintenance.running import alone, worktrees
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.outputs import MANIFEST, faults_in
-from softprompt.runtime.paths import ADAPTER, BASE_MODEL, PREPARED, RAW, TOKENIZED
+from softprompt.runtime.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RAW, TOKENIZED
 from softprompt.runtime.progress import tqdm
 
 ADVICE = (
@@ -41,14 +42,17 @@ def main() -> None:
         removed = [object_path(cache, name) for name in damaged if name not in kept]
         for path in removed:
             path.unlink()
-        for folder in (BASE_MODEL, RAW, PREPARED, TOKENIZED, ADAPTER):
+        moved = {}
+        for folder in (BASE_MODEL, RAW, GENERAL, PREPARED, TOKENIZED, ADAPTER):
             if (folder / MANIFEST).is_file() and faults_in(folder):
-                shutil.rmtree(folder)
-                removed.append(folder)
+                moved[folder] = Path(tempfile.mkdtemp(prefix="damaged-", dir=".dvc/tmp")) / folder.name
+                shutil.move(folder, moved[folder])  # not removed: a file in it may be one that somebody put there
     for path in removed:
         print(f"removed {path}")
-    if removed:
-        print(f"{len(removed)} damaged; `make repro` makes them again")
+    for path, place in moved.items():
+        print(f"moved {path} to {place}, which you may remove")
+    if removed or moved:
+        print(f"{len(removed) + len(moved)} damaged; `make repro` makes them again")
     if kept:
         raise InputError(
             *(
@@ -58,7 +62,7 @@ def main() -> None:
             ),
             ADVICE,
         )
-    if not removed:
+    if not removed and not moved:
         print("nothing is damaged")
 
 

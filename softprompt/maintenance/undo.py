@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
+from dvc.repo import Repo
 
 from softprompt.config import COMMITTED
+from softprompt.maintenance.running import alone
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.experiment import NOTE, PARAMS, git
 from softprompt.runtime.guard import exit_on_input_error
@@ -24,32 +25,22 @@ from softprompt.runtime.secrets import redacted
 
 def main() -> None:
     """Undo, and say what was changed."""
-    if not NOTE.exists():
+    note = json.loads(NOTE.read_text(encoding="utf-8")) if NOTE.exists() else None
+    if note is None or note["succeeded"]:
         print("nothing to undo")
         return
-    note = json.loads(NOTE.read_text(encoding="utf-8"))
-    if _runs(note["pid"], note["began"]):
-        raise InputError(
-            f"the experiment runs (DVC, PID {note['pid']}); wait until it ends, or stop it, then: make undo"
-        )
     stages = _yaml(Path("dvc.yaml").read_bytes())["stages"]
-    for line in _undo_params(note["run"], note["before"]):
-        print(line)
-    for line in [*_set_aside(stages.get(note["stage"], {})), *_undo_files(note["before"], note["files"])]:
-        print(line)
+    with Repo() as repo, alone(repo, "make undo"):
+        for line in _undo_params(note["run"], note["before"]):
+            print(line)
+        for line in [*_set_aside(stages.get(note["stage"], {})), *_undo_files(note["before"], note["files"])]:
+            print(line)
     _check_out(stages)
     if note["earlier"]:
         write_json(NOTE, note["earlier"])
         print("an experiment before it had failed too; the state before that one comes back with: make undo")
     else:
         NOTE.unlink()
-
-
-def _runs(pid: int, began: float) -> bool:
-    try:
-        return psutil.Process(pid).create_time() == began
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _undo_params(run: str, before: str) -> list[str]:

@@ -25,6 +25,8 @@ def undoable() -> Iterator[list[str]]:
     """Keep the note while the block runs, and after it if it fails; yield what to say then, which may be nothing."""
     if not _is_here():
         yield []
+        if "DVC_STAGE" in os.environ and "DVC_EXP_NAME" not in os.environ:
+            NOTE.unlink(missing_ok=True)  # `dvc repro` went on from what a failed experiment had left
         return
     noted = _note()
     try:
@@ -32,7 +34,9 @@ def undoable() -> Iterator[list[str]]:
     except BaseException:
         _note()  # what the stage has written until it failed
         raise
-    NOTE.unlink(missing_ok=True)
+    if noted:  # kept for the run's later stages: one of them may fail yet
+        with contextlib.suppress(OSError):
+            write_json(NOTE, {**json.loads(NOTE.read_text(encoding="utf-8")), "succeeded": True})
 
 
 def _is_here() -> bool:
@@ -46,16 +50,15 @@ def _is_here() -> bool:
 
 def _note() -> bool:
     """Write the note; return whether there is one. What hinders it, such as a full disk, doesn't hinder the stage."""
-    run, dvc = git("rev-parse", "--verify", "--quiet", "refs/exps/exec/EXEC_MERGE").decode().strip(), _dvc()
-    if not run or dvc is None:
+    run, began = git("rev-parse", "--verify", "--quiet", "refs/exps/exec/EXEC_MERGE").decode().strip(), _dvc_began()
+    if not run or began is None:
         return False
-    pid, began = dvc
     with contextlib.suppress(OSError):
         before = _before(run, began)
         names = git("diff", "-z", "--name-only", "--relative", before, "--", LOCK, RESULTS.as_posix()).decode()
         files = {name: sha256_of(Path(name)) if Path(name).is_file() else None for name in names.split("\0") if name}
-        process = {"stage": os.environ["DVC_STAGE"], "pid": pid, "began": began}
-        write_json(NOTE, {**process, "run": run, "before": before, "files": files, "earlier": _earlier(run)})
+        what = {"stage": os.environ["DVC_STAGE"], "run": run, "before": before, "files": files}
+        write_json(NOTE, {**what, "earlier": _earlier(run), "succeeded": False})
     return NOTE.exists()
 
 
@@ -64,17 +67,19 @@ def _earlier(run: str) -> dict[str, Any] | None:
     if not NOTE.exists():
         return None
     note: dict[str, Any] = json.loads(NOTE.read_text(encoding="utf-8"))
-    return note["earlier"] if note["run"] == run else note
+    if note["run"] == run:
+        return note["earlier"]
+    return None if note["succeeded"] else note
 
 
-def _dvc() -> tuple[int, float] | None:
-    """PID and start of the DVC that runs this stage."""
+def _dvc_began() -> float | None:
+    """When the DVC that runs this stage was started."""
     import psutil
 
     for process in psutil.Process().parents():
         command = process.cmdline()
         if any(Path(part).name == "dvc" for part in command[:3]) and "exp" in command:
-            return process.pid, process.create_time()
+            return process.create_time()
     return None
 
 

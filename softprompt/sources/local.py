@@ -3,6 +3,7 @@
 DVC sees changes of what lies in `WATCHED`. It hashes a file that a link points to, but never enters a link to a folder.
 """
 
+import contextlib
 import os
 from glob import glob
 from pathlib import Path
@@ -32,7 +33,7 @@ def find(path: str, select: Select) -> Files:
         InputError: if there are none, an experiment's own workspace lacks some of them, or DVC can't see their changes
             through a link.
     """
-    _check_workspace(path)
+    _check_workspace(path, select)
     place = Path(path).expanduser()
     base, found = _files(place)
     if not found and not place.is_dir():
@@ -65,13 +66,15 @@ def _root() -> Path:
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
-def _check_workspace(path: str) -> None:
+def _check_workspace(path: str, select: Select) -> None:
     """An experiment aside (--temp, --queue) has a workspace of its own, with what git and DVC track."""
     root = _root()
     if Path(path).expanduser().is_absolute() or not root.is_dir() or root.samefile(Path()):
         return
-    there = {file.relative_to(root) for file in _files(root / path)[1]}
-    if lacking := sorted(there - set(_files(Path(path))[1])):
+    there = _files(root / path)[1]
+    with contextlib.suppress(InputError):  # which says what is wrong with them all
+        there = select(there)
+    if lacking := sorted({file.relative_to(root) for file in there} - set(_files(Path(path))[1])):
         names = ", ".join(map(str, lacking))
         raise InputError(
             f"{names} is in {root}, but not in this experiment's own workspace, which has what git or DVC tracks: "

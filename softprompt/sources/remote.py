@@ -45,7 +45,7 @@ def fetch(request: Request) -> Files:
             system.get_file(name, str(request.folder / file), callback=bar)
             size = (request.folder / file).stat().st_size
             if sizes[name] and size != sizes[name]:
-                raise InputError(f"{file} came cut: {size} of {sizes[name]} bytes; run the same command again")
+                raise InputError(f"{file} is incomplete: {size} of {sizes[name]} bytes; run the same command again")
             files.append(request.folder / file)
     except InputError:
         raise

@@ -151,6 +151,13 @@ def test_what_was_renamed_is_there_under_its_new_name() -> None:
     keys = {key for key, _ in known_keys(Params)}
     assert not keys & RENAMED.keys()
     assert keys >= set(RENAMED.values())
+    page = (ROOT / "docs/params.md").read_text(encoding="utf-8").split("## Earlier names")[1]
+    assert dict(re.findall(r"\| `([\w.]+)`[^|]*\| `([\w.]+)`", page)) == RENAMED
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_refused_with_the_new_one(tmp_path: Path, old: str) -> None:
+    assert f"params.yaml: {old}: now {RENAMED[old]}; move its value there" in refused(tmp_path, **{old: 1})
 
 
 @pytest.mark.parametrize("checksum", [None, "0" * 64, {}, {"hf://a/b": "0" * 64, "https://a/b?c=d#e.f": "f" * 64}])

@@ -1,4 +1,4 @@
-"""Rows of random tokens, the batches that are hard for a shared prefix, and their losses by the plainest road."""
+"""Rows of random tokens, the batches that are hard for a shared prefix, and their losses by the plainest path."""
 
 import torch
 from peft import PeftModelForCausalLM

@@ -1,4 +1,4 @@
-"""Logits at labels only, in chunks, by the model's own road; cross-entropy as torch's."""
+"""Logits at labels only, in chunks, by the model's own path; cross-entropy as torch's."""
 
 from collections.abc import Callable
 from typing import Any

@@ -40,6 +40,7 @@ def test_an_experiment_aside_names_files_that_only_the_workspace_has(clone: Path
     folder.mkdir()
     for name in ("kept.jsonl", "new.jsonl"):
         (folder / name).write_text(rows, encoding="utf-8")
+    (folder / "notes.txt").write_text("no reader takes it, so nothing is amiss without it", encoding="utf-8")
     call(clone, "git add data/local/mine/kept.jsonl")
     for source in ("data/local/mine/new.jsonl", "data/local/mine", "data/local/mine/*.jsonl"):
         output = call(clone, f"dvc exp run --temp -S 'data.source=\"{source}\"' fetch_data", ok=False)

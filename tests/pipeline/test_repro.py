@@ -70,7 +70,10 @@ def test_a_damaged_object_in_the_cache_is_noticed_and_repaired(clone: Path) -> N
     output = call(clone, "dvc repro", ok=False)
     assert "models/base/model.safetensors is damaged" in output
     assert "make repair" in output
+    (clone / "models/base/mine.txt").write_text("mine", encoding="utf-8")
     output = call(clone, "make repair")
+    (mine,) = clone.glob(".dvc/tmp/damaged-*/base/mine.txt")
+    assert mine.read_text(encoding="utf-8") == "mine", "what somebody put into an output is put aside with it"
     assert "2 damaged" in output, "the object and the folder that came from it"
     assert stages_run(call(clone, "make repro"))[0] == "fetch_model"
     assert "nothing is damaged" in call(clone, "make repair")
