@@ -12,7 +12,7 @@ from dvclive import Live
 
 from softprompt import distributed
 from softprompt.runtime.progress import tqdm
-from softprompt.training.checkpoint import Entry
+from softprompt.training.saving import Entry
 
 CURVES = ("train/loss", "learning_rate", "validation/loss")  # what dvclive records, in this order
 

@@ -21,11 +21,11 @@ from softprompt.data.tokens import IGNORED, Row
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
 from softprompt.runtime.errors import InputError
-from softprompt.training import checkpoint
-from softprompt.training.checkpoint import Progress, Trained
+from softprompt.training import saving
 from softprompt.training.methods import learning_rate
 from softprompt.training.order import Shuffled
 from softprompt.training.resume import tell_of_others
+from softprompt.training.saving import Progress, Trained
 from softprompt.training.show import Curves, interrupts
 
 
@@ -71,7 +71,7 @@ def tune(
         progress.measured(loss, model.prompt_encoder)
         add(**{"validation/loss": loss})
 
-    with checkpoint.says_where_to_go_on(checkpoints), contextlib.closing(curves), interrupts() as interrupt:
+    with saving.says_where_to_go_on(checkpoints), contextlib.closing(curves), interrupts() as interrupt:
         if not progress.history:
             validate()
         patience = math.inf if train.early_stopping_patience is None else train.early_stopping_patience
@@ -95,7 +95,7 @@ def tune(
             stop = interrupt.anywhere()
             if (stop or progress.step % params.runtime.save_steps == 0) and progress.step < last:
                 if distributed.is_first():
-                    checkpoint.save(checkpoints, trained, progress)
+                    saving.save(checkpoints, trained, progress)
                 distributed.wait()
                 if stop:
                     raise KeyboardInterrupt
@@ -151,10 +151,10 @@ def rows_at(rows: Dataset, indices: list[int]) -> list[Row]:
 def _resumed(checkpoints: Path, trained: Trained) -> Progress:
     """The progress of the newest checkpoint, whose states it puts into `trained`; or none."""
     if distributed.is_first():
-        checkpoint.clear_partial(checkpoints)
-    found = distributed.share(checkpoint.newest(checkpoints))
+        saving.clear_partial(checkpoints)
+    found = distributed.share(saving.newest(checkpoints))
     if found is None:
         tell_of_others(checkpoints)
         return Progress()
     print(f"train: goes on from {found}", flush=True)
-    return checkpoint.load(found, trained)
+    return saving.load(found, trained)

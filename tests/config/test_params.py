@@ -131,7 +131,7 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"general.sha256": {3: "0" * 64}}, "64 hexadecimal digits in lower case of each source, and 3 has"),
         ({"model.sha256": ["0" * 64]}, "allowed: 64 hexadecimal digits in lower case, a mapping from sources"),
         ({"tokenize.workers": 4}, "tokenize.workers: now runtime.workers; move its value there"),
-        ({"runtime.save_steps": 4}, "runtime.save_steps: now runtime.save_steps; move its value there"),
+        ({"train.save_every": 4}, "train.save_every: now runtime.save_steps; move its value there"),
         ({"evaluate.require": True}, "evaluate.require: now runtime.require; move its value there"),
         ({"model.source": ""}, 'model.source: "" is not allowed; allowed: a text that is not empty'),
         ({"tokenize.template": "Q: {question} A:"}, "{question} is not a placeholder"),

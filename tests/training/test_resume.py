@@ -16,7 +16,7 @@ import pytest
 
 from softprompt.config.stage import run_stage
 from softprompt.provenance.origin import origin_of_a_run
-from softprompt.training import checkpoint, training
+from softprompt.training import saving, training
 from softprompt.training.resume import FOLDER, key_of_the_run
 from tests.toy import ROOT, write_params
 
@@ -74,7 +74,7 @@ class KilledError(Exception):
 @pytest.fixture
 def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Run train, and stop it at a step as a kill would: in the middle of it, or right after it was saved."""
-    learn, save = training.learn, checkpoint.save
+    learn, save = training.learn, saving.save
 
     def run(step: int, event: str = "step") -> None:
         begun = itertools.count(1 + newest_step())
@@ -91,7 +91,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         with monkeypatch.context() as patch:
             patch.setattr(training, "learn", learn_doomed)
-            patch.setattr(checkpoint, "save", save_doomed)
+            patch.setattr(saving, "save", save_doomed)
             with pytest.raises(KilledError):
                 train()
 

@@ -18,8 +18,8 @@ from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
 from softprompt.runtime.errors import InputError
 from softprompt.training.base import check_context, load_base_model, naming_parameter
-from softprompt.training.checkpoint import Progress
 from softprompt.training.initialise import new_soft_prompt
+from softprompt.training.saving import Progress
 from softprompt.training.training import tune
 from tests.toy import TOY, write_params
 
