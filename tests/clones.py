@@ -49,7 +49,7 @@ def environment() -> dict[str, str]:
     return {
         **inherited,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "MAKEFLAGS": "--assume-old=.venv/installed",
+        "MAKEFLAGS": "--no-print-directory --assume-old=.venv/installed",
     }
 
 

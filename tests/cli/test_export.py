@@ -96,7 +96,8 @@ def test_a_prefix_gives_the_same_logits_in_plain_peft_and_here(
     assert_close(PeftModel.from_pretrained(base, str(out)).eval()(input_ids=ids).logits, wanted)
     ours = SharedPrefixModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), str(out))
     assert ours.shares_prefix
-    losses, _ = ours.token_losses(ids, None, ids)
+    row = ids[0].tolist()
+    losses, _ = ours.token_losses([{"input_ids": row, "labels": row}])
     wanted_losses = torch.nn.functional.cross_entropy(wanted[0, :-1], ids[0, 1:], reduction="none")
     # Nothing predicts the first token behind keys and values.
     assert_close(losses[-len(wanted_losses) :], wanted_losses)

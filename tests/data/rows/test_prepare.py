@@ -16,7 +16,7 @@ def test_the_parts_in_which_rows_are_prepared_change_none_of_them(
     """Duplicates of other parts are found, and an order that is no other."""
     rows = toy_rows()
     write_rows(project, [*rows, *reversed(rows)])
-    monkeypatch.setattr("stages.prepare.PART", 7)
+    monkeypatch.setattr("softprompt.data.rows.parts.PART", 7)
     run("fetch_data", "prepare")
     for split in ("train", "validation", "test"):
         name = f"data/prepared/{split}.parquet"
