@@ -129,7 +129,9 @@ def test_a_process_that_dies_ends_all_and_the_next_run_goes_on(project: Path) ->
 
 
 def test_ctrl_c_ends_the_step_of_all(project: Path) -> None:
-    write_params(project, **{**CHANGES, "train.gradient_accumulation_steps": 2, "train.max_steps": 2000, "launch": TWO})
+    write_params(
+        project, **{**CHANGES, "train.gradient_accumulation_steps": 2, "train.max_steps": 2000, "launcher": TWO}
+    )
     stage = start(project, sys.executable, "-m", "stages.train")
     wait_for_a_checkpoint(project)
     stage.send_signal(signal.SIGINT)
@@ -143,7 +145,9 @@ def test_ctrl_c_ends_the_step_of_all(project: Path) -> None:
 
 
 def test_after_a_sigkill_of_the_stage_no_process_stays(project: Path) -> None:
-    write_params(project, **{**CHANGES, "train.gradient_accumulation_steps": 2, "train.max_steps": 2000, "launch": TWO})
+    write_params(
+        project, **{**CHANGES, "train.gradient_accumulation_steps": 2, "train.max_steps": 2000, "launcher": TWO}
+    )
     stage = start(project, sys.executable, "-m", "stages.train")
     wait_for_a_checkpoint(project)
     stage.kill()
