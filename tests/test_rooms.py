@@ -76,10 +76,7 @@ def test_the_words_are_those_of_the_field() -> None:
     listed = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines()
     found = []
     for name in listed:
-        if (
-            Path(name).suffix in (".py", ".md", ".yaml", ".jinja", ".sh", ".toml", ".js")
-            and name != "tests/test_rooms.py"
-        ):
+        if Path(name).suffix in TEXTS and name != "tests/test_rooms.py":
             text = (ROOT / name).read_text(encoding="utf-8")
             found += [f"{name}: {match[0]}" for match in re.finditer(words, text, re.I)]
     assert found == []
