@@ -63,7 +63,7 @@ def test_undo_after_make_reference(clone: Path) -> None:
     *_, advice, dvc, make = call(clone, "make reference DEVICE=gpu", ok=False).splitlines()
     assert advice == ADVICE
     assert dvc.startswith("ERROR: failed to reproduce 'local_sources'")
-    assert make.startswith("make: ***")
+    assert "*** [Makefile:" in make  # beneath another make, a line begins with "make[1]"
     assert not (clone / "data/sources/model.json").exists()
     assert 'params.yaml: device: "gpu" -> "cpu"' in call(clone, "make undo")
     assert call(clone, "git status --porcelain") == ""
