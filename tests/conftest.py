@@ -23,6 +23,12 @@ os.environ |= {"HF_ENDPOINT": HUB.url, "HF_HOME": CACHE.name}
 for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE"):
     os.environ.pop(name, None)
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a fifth of the time a test waits, for locks and for processes that are killed."""
+    return (os.cpu_count() or 1) + 1
+
+
 Run = Callable[..., None]
 Refusal = Callable[..., str]
 
