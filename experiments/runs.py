@@ -3,7 +3,9 @@
 Nothing of another's is touched: DVC's queue is not used, names that are taken stay, and nothing is removed.
 """
 
+import functools
 import itertools
+import operator
 import os
 import re
 import shlex
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.provenance.code import CODE
+from softprompt.provenance.graph import flat, links, parse_yaml, read_yaml
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.paths import LOCAL_SOURCES
 from softprompt.runtime.secrets import redacted
@@ -55,7 +58,7 @@ def experiments(name: str) -> list[Experiment]:
     """Those named `name`-1, `name`-2, …, in this order."""
     import dvc.api
 
-    keys = set(_flat(dvc.api.params_show(PARAMS)))
+    keys = {key for key, _ in flat(dvc.api.params_show(PARAMS))}
     found = []
     for row in dvc.api.exp_show():
         if number := re.fullmatch(rf"{re.escape(name)}-(\d+)", row["Experiment"] or ""):
@@ -154,7 +157,7 @@ class Runs:
         return f"is not done; its log: {log}" if process.returncode else None
 
     def _is_of_the_workspace(self, revision: str, params: Mapping[str, Any]) -> bool:
-        lock, here = _yaml_of(revision, "dvc.lock")["stages"], _yaml(Path("dvc.lock").read_bytes())["stages"]
+        lock, here = _yaml_of(revision, "dvc.lock")["stages"], read_yaml(Path("dvc.lock"))["stages"]
         same_code = not subprocess.call(["git", "diff", "--quiet", revision, "--", "dvc.yaml", *CODE])
         return same_code and _local(lock) == _local(here) and _is_up_to_date(lock, self.stage, params)
 
@@ -186,7 +189,7 @@ def _params(overrides: Sequence[str]) -> Any:
             apply_overrides(copy, list(overrides))
         except DvcException as error:
             raise InputError(f"-S {shlex.join(overrides)}: {error}: {error.__cause__}") from None
-        return _yaml(copy.read_bytes())
+        return read_yaml(copy)
 
 
 def _is_up_to_date(lock: Mapping[str, Any], stage: str, params: Any) -> bool:
@@ -194,17 +197,14 @@ def _is_up_to_date(lock: Mapping[str, Any], stage: str, params: Any) -> bool:
 
     An experiment that ran fewer stages has the others as they were before.
     """
-    if stage not in lock:
+    found = list(links(lock, stage))
+    if stage not in lock or not all(is_same for *_, is_same in found):
         return False
-    for key, value in lock[stage].get("params", {}).get(PARAMS, {}).items():
-        place = params
-        for part in key.split("."):
-            place = place[part]
-        if place != value:
-            return False
-    makers = {out["path"]: (name, out["md5"]) for name, entry in lock.items() for out in entry.get("outs", [])}
-    inputs = [(makers[dep["path"]], dep["md5"]) for dep in lock[stage].get("deps", []) if dep["path"] in makers]
-    return all(made == taken and _is_up_to_date(lock, maker, params) for (maker, made), taken in inputs)
+    return all(
+        functools.reduce(operator.getitem, key.split("."), params) == value
+        for name in {stage, *(writer for _, _, writer, _ in found)}
+        for key, value in lock[name].get("params", {}).get(PARAMS, {}).items()
+    )
 
 
 def _local(lock: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -222,14 +222,9 @@ def _workspace() -> str:
     return subprocess.check_output(["git", "rev-parse", "HEAD", f"{state}^{{tree}}"], text=True)
 
 
+@functools.cache  # a commit stays as it is
 def _yaml_of(revision: str, name: str) -> Any:
-    return _yaml(subprocess.check_output(["git", "show", f"{revision}:./{name}"]))
-
-
-def _yaml(text: bytes) -> Any:
-    from ruamel.yaml import YAML
-
-    return YAML(typ="safe", pure=True).load(text)
+    return parse_yaml(subprocess.check_output(["git", "show", f"{revision}:./{name}"]))
 
 
 def dvc(*arguments: str) -> None:
@@ -240,10 +235,3 @@ def dvc(*arguments: str) -> None:
     """
     if subprocess.call(["dvc", *arguments]):
         raise InputError(f"dvc {' '.join(arguments[:2])} failed, see above")
-
-
-def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -5,7 +5,6 @@ from softprompt.config.stage import run_stage
 from softprompt.data.readers import read_files, select_data_files
 from softprompt.data.readers.hub import read_repository
 from softprompt.data.rows import RAW_SCHEMA
-from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, write_json
 from softprompt.runtime.paths import RAW
 from softprompt.runtime.progress import quiet_libraries
@@ -16,16 +15,11 @@ def main(params: Params) -> None:
     """Write the rows of `data.split`, in the order of the source, to data/raw/rows.parquet."""
     data = params.data
     with fetched(data, "data", select_data_files) as found:
-        try:
-            if found.snapshot is None:
-                rows, total = read_files(found.files, found.base, data)
-            else:
-                quiet_libraries()
-                rows, total = read_repository(found.snapshot, found.files if "#" in data.source else [], data)
-        except InputError as error:
-            if str(error).startswith("data.split"):
-                raise
-            raise InputError(f"data.source: {data.source!r}: {error}") from error
+        if found.snapshot is None:
+            rows, total = read_files(found.files, found.base, data)
+        else:
+            quiet_libraries()
+            rows, total = read_repository(found.snapshot, found.files if "#" in data.source else [], data)
     import pyarrow as pa
     import pyarrow.parquet as pq
 

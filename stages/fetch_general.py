@@ -17,13 +17,10 @@ def main(params: Params) -> None:
     if general.source is not None:
         with fetched(general, "general", select_text_files) as found:
             record = found.record
-            try:
-                files = select_text_files(found.files)  # a hub's repository has others beside them
-                texts = [text for path in files for text in read_texts(path, general.column)]
-            except InputError as error:
-                raise InputError(f"general.source: {general.source!r}: {error}") from error
-        if not texts:
-            raise InputError(f"general.source: {general.source!r}: there is no text in it")
+            files = select_text_files(found.files)  # a hub's repository has others beside them
+            texts = [text for path in files for text in read_texts(path, general.column)]
+            if not texts:
+                raise InputError("there is no text in it")
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -2,7 +2,6 @@
 
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
-from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, write_json
 from softprompt.runtime.paths import BASE_MODEL
 from softprompt.runtime.progress import quiet_libraries, steps
@@ -12,20 +11,16 @@ from softprompt.sources.checkpoint import check_checkpoint, copy_checkpoint, deq
 
 def main(params: Params) -> None:
     """Write config.json, safetensors, tokenizer files and source.json to models/base/."""
-    model = params.model
-    with fetched(model, "model", select_model_files) as found:
+    with fetched(params.model, "model", select_model_files) as found:
         quiet_libraries()
         with output_folder(BASE_MODEL) as folder, steps("fetch_model", total=4) as progress:
-            try:
-                if found.files[0].suffix == ".gguf":
-                    dequantise_gguf(found.files[0], folder, progress)
-                else:
-                    progress("copying")
-                    copy_checkpoint(found.files, folder)
-                progress("checking")
-                check_checkpoint(folder)
-            except InputError as error:
-                raise InputError(f"model.source: {model.source!r}: {error}") from error
+            if found.files[0].suffix == ".gguf":
+                dequantise_gguf(found.files[0], folder, progress)
+            else:
+                progress("copying")
+                copy_checkpoint(found.files, folder)
+            progress("checking")
+            check_checkpoint(folder)
             write_json(folder / "source.json", found.record)
     size = sum(path.stat().st_size for path in BASE_MODEL.glob("*.safetensors"))
     print(f"fetch_model: {found.record['source']}: {size / 1e6:.0f} MB of weights in {BASE_MODEL}/")

@@ -14,7 +14,7 @@ from softprompt.cli.options import Adapter, Force, question_text
 from softprompt.config import load_params
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import MANIFEST, faults_in, output_file, output_folder
-from softprompt.runtime.paths import ADAPTER, BASE_MODEL, GENERAL, LOCAL_SOURCES, PREPARED, RAW, RESULTS, TOKENIZED
+from softprompt.runtime.paths import ADAPTER, BASE_MODEL, FOLDERS, LOCAL_SOURCES, RESULTS
 
 if TYPE_CHECKING:
     from peft import PeftModelForCausalLM
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from softprompt.engine.model import SharedPrefixModel
     from softprompt.evaluation.variants import Variants
 
-OUTPUTS = (BASE_MODEL, ADAPTER, GENERAL, RAW, PREPARED, TOKENIZED, LOCAL_SOURCES, RESULTS)
+OUTPUTS = (*FOLDERS, LOCAL_SOURCES, RESULTS)
 TENSOR, ABOUT, COUNTS = "prompt_embeds", "prompt", {"virtual_tokens", "question_tokens"}
 TITLE = "# Keys and values of a soft prompt"
 

@@ -24,11 +24,11 @@ from softprompt.cli.options import (
     question_text,
 )
 from softprompt.config import load_params
-from softprompt.data.rows import Message
 from softprompt.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from softprompt.cli.streaming import Answerer
+    from softprompt.data.rows import Message
 
 
 def generate(

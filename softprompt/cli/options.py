@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from softprompt.config import Params
 from softprompt.config.evaluate import Generate
 from softprompt.config.faults import describe
-from softprompt.data.rows import clean
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.text import is_text
 
@@ -44,7 +43,8 @@ def generate_settings(params: Params, seed: int | None, **given: Any) -> tuple[G
         settings = Generate.model_validate(params.evaluate.generate.model_dump() | given)
     except ValidationError as error:
         raise InputError(*(_as_option(fault) for fault in describe(error, Generate))) from None
-    without_effect = [name for name in SAMPLING if name in (given if name != "seed" or seed is None else {"seed"})]
+    asked = {*given, *(["seed"] if seed is not None else [])}
+    without_effect = [name for name in SAMPLING if name in asked]
     if without_effect and not settings.do_sample:
         names = ", ".join(map(_option, without_effect))
         raise InputError(f"{names}: without an effect where nothing is sampled; add --do-sample, or leave it out")
@@ -59,9 +59,11 @@ def question_text(given: str) -> str:
     """
     if not is_text(given):
         raise InputError("the question is not UTF-8 text")
-    if not clean(given):
+    from softprompt.data.rows import clean  # with pyarrow, which no other command needs
+
+    if not (text := clean(given)):
         raise InputError("the question is empty; allowed: at least one character")
-    return clean(given)
+    return text
 
 
 def _as_option(fault: str) -> str:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
 from softprompt.config.evaluate import Generate
@@ -94,7 +94,7 @@ class Answerer:
 
     def _stream(self, variant: str, question: list[int], note: Callable[[str], None]) -> str:
         model = self.variants.model
-        streamer = AnswerStreamer(self.variants.tokenizer, _ends(self.config), partial(print, end="", flush=True))
+        streamer = AnswerStreamer(self.variants.tokenizer, self.config.eos_token_id, partial(print, end="", flush=True))
         with self.variants.turn(variant) as ahead, sampling(model.device):
             torch.manual_seed(self.seed)
             given = torch.tensor([ahead + question], device=model.device)
@@ -116,8 +116,3 @@ class Answerer:
                 f"(--max-new-tokens {self.new_tokens}) make {total} tokens, but the model's context is {context}; ask "
                 "a shorter question, or lower --max-new-tokens"
             )
-
-
-def _ends(config: GenerationConfig) -> list[int]:
-    ends = config.eos_token_id
-    return ends if isinstance(ends, list) else [ends]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from softprompt.evaluation.headline import shown
+
 BASE, FIRST = 0, 2  # places among what is compared: base model, hard prompt, then the adapters
 
 
@@ -12,7 +14,7 @@ def compared(result: dict[str, Any]) -> str:
     lines[0] += [f"minus {names[place]}, 95% interval" for place in (FIRST, BASE)]
     for name, entry in zip(names, result["compared"], strict=True):
         numbers = [str(entry["virtual_tokens"] or ""), f"{entry['loss']:.3f}", f"{entry['perplexity']:.2f}"]
-        gaps = [_gap(entry["minus_first"]), _gap(entry["minus_base"])]
+        gaps = [shown(gap) if (gap := entry[f"minus_{other}"]) else "" for other in ("first", "base")]
         lines.append([name, entry["method"] or "", *numbers, *gaps])
     counts = f"{result['rows']} test rows of {result['questions']} questions ({result['tokens']:,} answer tokens)"
     return f"Held-out loss on {counts}:\n\n{table(lines, texts=2)}"
@@ -33,7 +35,3 @@ def _line(cells: list[str], widths: list[int], texts: int) -> str:
     left = [cell.ljust(width) for cell, width in zip(cells[:texts], widths, strict=False)]
     right = [cell.rjust(width) for cell, width in zip(cells[texts:], widths[texts:], strict=True)]
     return f"| {' | '.join([*left, *right])} |"
-
-
-def _gap(gap: dict[str, float] | None) -> str:
-    return f"{gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap else ""

@@ -70,9 +70,8 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path}{line}: not valid YAML: {(error.problem or '').strip()}; {COMMITTED}") from None
-    except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}; {COMMITTED}") from None
-    except (ValueError, RecursionError) as error:  # a date that is none, a number or a nesting beyond Python's limits
+    # A date that is none, a number or a nesting beyond Python's limits is no error of YAML's.
+    except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid YAML: {error}; {COMMITTED}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a mapping of keys and sections; {COMMITTED}")

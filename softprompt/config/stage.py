@@ -1,14 +1,13 @@
 """How a stage runs: params checked first, one clear line for bad input, and how to go back from a failed experiment."""
 
 import contextlib
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 
 from softprompt.config import Params, load_params
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.experiment import undoable
+from softprompt.runtime.experiment import is_repro, undoable
 from softprompt.runtime.guard import die_with_parent, exit_on_input_error, set_environment
 
 
@@ -27,7 +26,7 @@ def _checked_params() -> Params:
     try:
         return load_params()
     except InputError as error:
-        if "DVC_STAGE" in os.environ and "DVC_EXP_NAME" not in os.environ:  # `dvc repro`
+        if is_repro():
             raise InputError(*error.args, "the outputs that DVC has deleted come back with: dvc checkout") from None
         raise
 

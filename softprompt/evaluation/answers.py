@@ -60,7 +60,7 @@ def generate_answers(
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     answers: dict[int, Answer] = {}
     with sampling(model.device):
-        starts = range(0, len(order), batch_size)[distributed.rank() :: distributed.count()]
+        starts = distributed.own_part(range(0, len(order), batch_size))
         for start in tqdm(starts, desc=description, leave=False):
             torch.manual_seed(int(np.random.SeedSequence([seed, start]).generate_state(1)[0]))
             chosen = order[start : start + batch_size]
@@ -89,7 +89,6 @@ def sampling(device: torch.device) -> Iterator[None]:
 
 
 def answer_of(row: list[int], config: GenerationConfig) -> Answer:
-    """New tokens up to the first end token; what follows it is padding."""
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    length = next((place for place, token in enumerate(row) if token in ends), len(row))
+    """New tokens up to the first end token of `generation_config`; what follows it is padding."""
+    length = next((place for place, token in enumerate(row) if token in config.eos_token_id), len(row))
     return Answer(row[:length], truncated=length == len(row))

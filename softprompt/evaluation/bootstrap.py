@@ -53,11 +53,6 @@ def paired_differences(
     return [interval(mean, sums[:, column] / sums[:, -1]) for column, mean in enumerate(means)]
 
 
-def paired_difference(first: np.ndarray, second: np.ndarray, tokens: np.ndarray, groups: np.ndarray) -> Interval:
-    """As `paired_differences`, of two."""
-    return paired_differences(first, [second], tokens, groups)[0]
-
-
 def score_intervals(
     statistics: dict[str, np.ndarray], score: Callable[[np.ndarray], float], sums: dict[str, np.ndarray]
 ) -> dict[str, Interval]:

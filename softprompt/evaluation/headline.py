@@ -6,6 +6,7 @@ from typing import Any
 from softprompt.config import load_params
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.outputs import required
 from softprompt.runtime.paths import ADAPTER, RESULTS
 
 NAMES = {"base": "base model", "hard": "hard prompt", "tuned": "tuned prompt"}
@@ -63,9 +64,7 @@ def main() -> None:
         InputError: where `runtime.require` wants a tuned prompt that is better than the hard one, and it is not.
     """
     params = load_params()
-    if not METRICS.is_file():
-        raise InputError(f"{METRICS} is missing; make it with: dvc repro evaluate")
-    metrics = json.loads(METRICS.read_text(encoding="utf-8"))
+    metrics = json.loads(required(METRICS, "evaluate").read_text(encoding="utf-8"))
     print(f"\n{headline(metrics)}\n")
     print(f"report {RESULTS}/report.html · metrics {METRICS} · rows {RESULTS}/predictions.parquet · adapter {ADAPTER}")
     if params.runtime.require and metrics["verdict"] != "helps":

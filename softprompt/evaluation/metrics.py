@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from softprompt.evaluation.bootstrap import paired_differences, verdict
+from softprompt.evaluation.bootstrap import Interval, paired_differences, verdict
 
 VARIANTS = ("base", "hard", "tuned")
+DIFFERENCES = tuple(f"tuned_minus_{variant}" for variant in VARIANTS[:-1])
 
 
 def loss_metrics(losses: pd.DataFrame) -> dict[str, Any]:
@@ -16,14 +17,20 @@ def loss_metrics(losses: pd.DataFrame) -> dict[str, Any]:
     Args:
         losses: a row per row: `question_id`, `tokens`, and for each of `VARIANTS` the summed loss in nats.
     """
-    tokens = losses["tokens"].to_numpy()
-    result: dict[str, Any] = {}
-    for variant in VARIANTS:
-        loss = float(losses[variant].sum() / tokens.sum())
-        result[variant] = {"loss": loss, "perplexity": math.exp(loss)}
+    means = mean_losses(losses)
+    return {name: {"loss": loss, "perplexity": math.exp(loss)} for name, loss in means.items()} | differences(losses)
+
+
+def mean_losses(losses: pd.DataFrame) -> dict[str, float]:
+    """Of each variant, in nats per label token; `losses` as in `loss_metrics`, here and below."""
+    return {variant: float(losses[variant].sum() / losses["tokens"].sum()) for variant in VARIANTS}
+
+
+def differences(losses: pd.DataFrame) -> dict[str, Interval]:
+    """The tuned prompt's loss minus each other variant's, in nats per label token, with intervals."""
     others = [losses[variant].to_numpy() for variant in VARIANTS[:-1]]
-    gaps = paired_differences(losses["tuned"].to_numpy(), others, tokens, losses["question_id"].to_numpy())
-    return result | {f"tuned_minus_{variant}": gap for variant, gap in zip(VARIANTS[:-1], gaps, strict=True)}
+    tuned, tokens, questions = (losses[name].to_numpy() for name in ("tuned", "tokens", "question_id"))
+    return dict(zip(DIFFERENCES, paired_differences(tuned, others, tokens, questions), strict=True))
 
 
 def metrics(losses: pd.DataFrame) -> dict[str, Any]:

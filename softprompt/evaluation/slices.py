@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from softprompt.evaluation.bootstrap import paired_differences
-from softprompt.evaluation.metrics import VARIANTS
+from softprompt.evaluation.metrics import DIFFERENCES, differences, mean_losses
 
 PARTS = 3  # of a length: short, middle, long, of about as many rows each
 SOURCES = 12  # that are shown by name: those with the most rows
@@ -54,13 +53,6 @@ def _by_source(sources: pd.Series) -> pd.Series:
 
 
 def _losses_of(rows: pd.DataFrame) -> dict[str, Any]:
-    tokens, groups = rows["tokens"].to_numpy(), rows["question_id"].to_numpy()
-    questions = len(np.unique(groups))
-    result: dict[str, Any] = {"rows": len(rows), "questions": questions, "tokens": int(tokens.sum())}
-    result |= {variant: float(rows[variant].sum() / tokens.sum()) for variant in VARIANTS}
-    names = [f"tuned_minus_{variant}" for variant in VARIANTS[:-1]]
-    if questions < FEWEST_QUESTIONS:
-        return result | dict.fromkeys(names)
-    others = [rows[variant].to_numpy() for variant in VARIANTS[:-1]]
-    gaps = paired_differences(rows["tuned"].to_numpy(), others, tokens, groups)
-    return result | dict(zip(names, gaps, strict=True))
+    questions = rows["question_id"].nunique()
+    result = {"rows": len(rows), "questions": questions, "tokens": int(rows["tokens"].sum()), **mean_losses(rows)}
+    return result | (differences(rows) if questions >= FEWEST_QUESTIONS else dict.fromkeys(DIFFERENCES))

@@ -1,6 +1,7 @@
 """Whose the objects of DVC's cache are: a user's, who gave them to `dvc add`, or a stage's, which makes them again."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -62,9 +63,11 @@ def object_path(cache: Path, name: str) -> Path:
 
 def _in_workspaces(roots: list[Path]) -> Iterator[tuple[str, str, str]]:
     for root in roots:
-        for path in [*root.rglob("*.dvc"), *root.rglob("dvc.lock")]:
-            if path.is_file() and not {".git", ".venv"} & {*path.relative_to(root).parts}:
-                yield path.relative_to(root).as_posix(), path.read_text(encoding="utf-8", errors="replace"), ""
+        for folder, inner, files in os.walk(root):
+            inner[:] = [name for name in inner if name not in (".git", ".venv")]
+            for path in (Path(folder, name) for name in files if name.endswith(".dvc") or name == "dvc.lock"):
+                if path.is_file():  # and no broken link
+                    yield path.relative_to(root).as_posix(), path.read_text(encoding="utf-8", errors="replace"), ""
 
 
 def _in_commits(root: Path) -> Iterator[tuple[str, str, str]]:

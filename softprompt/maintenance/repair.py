@@ -6,7 +6,6 @@ as damaged. What a user gave to `dvc add` is only named: its object may be the l
 """
 
 import hashlib
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,12 +13,12 @@ from pathlib import Path
 from dvc.repo import Repo
 from dvc.scm import NoSCM
 
-from softprompt.maintenance.owners import object_path, owners
+from softprompt.maintenance.owners import HASH, object_path, owners
 from softprompt.maintenance.running import alone, worktrees
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.outputs import MANIFEST, faults_in
-from softprompt.runtime.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RAW, TOKENIZED
+from softprompt.runtime.paths import FOLDERS
 from softprompt.runtime.progress import tqdm
 
 ADVICE = (
@@ -43,7 +42,7 @@ def main() -> None:
         for path in removed:
             path.unlink()
         moved = {}
-        for folder in (BASE_MODEL, RAW, GENERAL, PREPARED, TOKENIZED, ADAPTER):
+        for folder in FOLDERS:
             if (folder / MANIFEST).is_file() and faults_in(folder):
                 moved[folder] = Path(tempfile.mkdtemp(prefix="damaged-", dir=".dvc/tmp")) / folder.name
                 shutil.move(folder, moved[folder])  # not removed: a file in it may be one that somebody put there
@@ -71,7 +70,7 @@ def damaged_objects(cache: Path) -> dict[str, str]:
     found = {}
     for path in tqdm(sorted((cache / "files/md5").glob("??/*")), desc="hashing the cache", disable=None):
         name = path.parent.name + path.name
-        if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name):
+        if not HASH.fullmatch(name):
             continue  # a file that another DVC, with the same cache, is about to name
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").hexdigest()

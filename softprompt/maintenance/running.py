@@ -1,7 +1,6 @@
 """Who else works in a repository: DVC, a worker of its queue, a stage."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
@@ -12,6 +11,7 @@ from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.git import git_text
 
 EXPERIMENTS = Path(".dvc/tmp/exps")
 LOCKS = (Path(".dvc/tmp/rwlock"), EXPERIMENTS / "rwlock")
@@ -55,7 +55,7 @@ def at_work(root: Path) -> dict[int, str]:
 
     (Worktrees share DVC's refs, and often its cache.)
     """
-    roots = [path.resolve() for path in worktrees(root)]
+    roots = worktrees(root)
     own = psutil.Process()
     family = {own.pid, *(parent.pid for parent in own.parents())}
     locked = {pid for path in LOCKS for pid in locked_by(root / path)}
@@ -91,11 +91,10 @@ def locked_by(path: Path) -> set[int]:
 
 
 def worktrees(root: Path) -> list[Path]:
-    """`root`, and every working tree of its git repository."""
-    listed = subprocess.run(
-        ["git", "worktree", "list", "--porcelain", "-z"], cwd=root, capture_output=True, text=True, check=False
-    ).stdout
-    return [root, *(Path(line[9:]) for line in listed.split("\0") if line.startswith("worktree "))]
+    """`root`, and every other working tree of its git repository."""
+    listed = git_text("worktree", "list", "--porcelain", "-z", cwd=root).split("\0")
+    trees = [root, *(Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree "))]
+    return list(dict.fromkeys(tree.resolve() for tree in trees))
 
 
 def _is_stage(command: list[str]) -> bool:

@@ -14,10 +14,12 @@ from typing import Any
 
 from dvc.repo import Repo
 
-from softprompt.config import COMMITTED
+from softprompt.config import COMMITTED, PARAMS_FILE
 from softprompt.maintenance.running import alone
+from softprompt.provenance.graph import flat, parse_yaml, stages_of
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.experiment import NOTE, PARAMS, git
+from softprompt.runtime.experiment import NOTE
+from softprompt.runtime.git import git
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.outputs import output_file, sha256_of, write_json
 from softprompt.runtime.secrets import redacted
@@ -29,7 +31,7 @@ def main() -> None:
     if note is None or note["succeeded"]:
         print("nothing to undo")
         return
-    stages = _yaml(Path("dvc.yaml").read_bytes())["stages"]
+    stages = stages_of(Path())
     with Repo() as repo, alone(repo, "make undo"):
         for line in _undo_params(note["run"], note["before"]):
             print(line)
@@ -49,12 +51,13 @@ def _undo_params(run: str, before: str) -> list[str]:
     Raises:
         InputError: if it was changed since in the same lines.
     """
-    here, ours, theirs = Path(PARAMS).read_bytes(), *(git("show", f"{commit}:./{PARAMS}") for commit in (run, before))
+    here = PARAMS_FILE.read_bytes()
+    ours, theirs = (git("show", f"{commit}:./{PARAMS_FILE}") for commit in (run, before))
     if not ours or not theirs:
         raise InputError(
-            f"git has removed what {PARAMS} was before, as it does after weeks: set it by hand; {COMMITTED}"
+            f"git has removed what {PARAMS_FILE} was before, as it does after weeks: set it by hand; {COMMITTED}"
         )
-    now, old, new = (dict(_flat(_yaml(text))) for text in (here, ours, theirs))
+    now, old, new = (dict(flat(_params(text))) for text in (here, ours, theirs))
     changes = {key: (value, new.get(key)) for key, value in old.items() if value != new.get(key)}
     with tempfile.TemporaryDirectory() as name:
         sides = [Path(name) / side for side in ("now", "run", "before")]
@@ -64,13 +67,15 @@ def _undo_params(run: str, before: str) -> list[str]:
     if merged.returncode:
         if wanted := [f"{key}: {_shown(value)}" for key, (_, value) in changes.items() if now.get(key) != value]:
             set_it = ", ".join(wanted)
-            raise InputError(f"{PARAMS} was changed since, in the same lines: set {set_it} by hand, then: make undo")
+            raise InputError(
+                f"{PARAMS_FILE} was changed since, in the same lines: set {set_it} by hand, then: make undo"
+            )
         return []
     if merged.stdout == here:
         return []
-    with output_file(Path(PARAMS)) as path:
+    with output_file(PARAMS_FILE) as path:
         path.write_bytes(merged.stdout)
-    return [f"{PARAMS}: {key}: {_shown(was)} -> {_shown(value)}" for key, (was, value) in changes.items()]
+    return [f"{PARAMS_FILE}: {key}: {_shown(was)} -> {_shown(value)}" for key, (was, value) in changes.items()]
 
 
 def _set_aside(stage: Mapping[str, list[Any]]) -> Iterator[str]:
@@ -109,21 +114,14 @@ def _check_out(stages: Iterable[str]) -> None:
         raise InputError("the outputs are left as they are: remove or rename what is named above, then: make undo")
 
 
-def _yaml(text: bytes) -> Any:
-    from ruamel.yaml import YAML, YAMLError
+def _params(text: bytes) -> Any:
+    """What can't be read, as after an edit by hand, has no keys."""
+    from ruamel.yaml import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return parse_yaml(text)
     except YAMLError:
         return {}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _shown(value: Any) -> str:

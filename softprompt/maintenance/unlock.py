@@ -17,6 +17,7 @@ from dvc.repo import Repo
 
 from softprompt.maintenance.running import EXPERIMENTS, LOCKS, alone, at_work, locked_by
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.git import git_text
 from softprompt.runtime.guard import exit_on_input_error
 
 
@@ -31,7 +32,7 @@ def main() -> None:
         print(line)
     if not done:
         print("nothing to repair")
-    elif _git("status", "--porcelain"):
+    elif git_text("status", "--porcelain"):
         print("the workspace keeps its changes: make repro goes on; dvc checkout brings back outputs that DVC deleted")
 
 
@@ -91,19 +92,21 @@ def _remove(folders: list[Path]) -> list[str]:
 def _attach_head() -> list[str]:
     """A killed `dvc exp run` leaves HEAD at the commit instead of the branch, and says so in its own refs."""
     own = "refs/exps/exec/"
-    refs = dict(line.split() for line in _git("for-each-ref", "--format=%(refname) %(objectname)", own).splitlines())
+    listed = git_text("for-each-ref", "--format=%(refname) %(objectname)", own)
+    refs = dict(line.split() for line in listed.splitlines())
     begun = refs.get(f"{own}EXEC_HEAD")
     done = _keep(refs.get(f"{own}EXEC_MERGE"))
     for name in ("EXEC_BASELINE", "EXEC_HEAD", "EXEC_MERGE", "EXEC_BRANCH"):
-        _git("update-ref", "--no-deref", "-d", f"{own}{name}")  # EXEC_BRANCH points to a finished experiment's own ref
+        # Not what it points to: for EXEC_BRANCH that is a finished experiment's own ref.
+        git_text("update-ref", "--no-deref", "-d", f"{own}{name}")
     if refs.keys() - {f"{own}EXEC_HEAD", f"{own}EXEC_APPLY"}:  # a finished one leaves these
         done.append("refs of a killed experiment: removed")
-    if _git("symbolic-ref", "--quiet", "HEAD") or not begun or begun != _git("rev-parse", "HEAD"):
+    if git_text("symbolic-ref", "--quiet", "HEAD") or not begun or begun != git_text("rev-parse", "HEAD"):
         return done
-    branch = _git("rev-parse", "--symbolic-full-name", "@{-1}")
-    if not branch or _git("rev-parse", branch) != begun:
+    branch = git_text("rev-parse", "--symbolic-full-name", "@{-1}")
+    if not branch or git_text("rev-parse", branch) != begun:
         return [*done, "HEAD is at a commit, not on a branch: git switch BRANCH"]
-    _git("symbolic-ref", "HEAD", branch)
+    git_text("symbolic-ref", "HEAD", branch)
     return [*done, f"HEAD: on {branch.removeprefix('refs/heads/')} again"]
 
 
@@ -111,19 +114,14 @@ def _keep(merge: str | None) -> list[str]:
     """DVC empties the workspace before it puts the experiment there: a kill in between leaves them in `merge` alone."""
     if not merge:
         return []
-    paths = _git("diff", "--name-only", "-z", f"{merge}^1", merge, "--", ":(top)", ":(exclude).dvc/tmp").split("\0")
+    paths = git_text("diff", "--name-only", "-z", f"{merge}^1", merge, "--", ":(top)", ":(exclude).dvc/tmp").split("\0")
     changed = [f":(top,literal){path}" for path in paths if path and Path(path).name != "dvc.lock"]
     if not changed or subprocess.run(["git", "diff", "--quiet", merge, "--", *changed], check=False).returncode == 0:
         return []
-    _git("stash", "store", "--message", "the workspace of an experiment that was killed", merge)
-    if _git("rev-parse", "refs/stash") != merge:
+    git_text("stash", "store", "--message", "the workspace of an experiment that was killed", merge)
+    if git_text("rev-parse", "refs/stash") != merge:
         raise InputError(f"git can't keep the workspace of a killed experiment in its stash; it is commit {merge}")
     return ["changes that the workspace lacks are kept: git stash show --patch stash@{0}"]
-
-
-def _git(*arguments: str) -> str:
-    """What git prints; nothing where it fails, as outside of a repository."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

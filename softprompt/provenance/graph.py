@@ -1,16 +1,21 @@
 """dvc.yaml and params.yaml as DVC reads them, for what a stage has recorded."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 
-def read_yaml(path: Path) -> Any:
-    """A YAML file (version 1.2, as DVC reads it) as plain values."""
+def parse_yaml(text: str | bytes) -> Any:
+    """YAML (version 1.2, as DVC reads it) as plain values."""
     from ruamel.yaml import YAML
 
-    return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8-sig"))
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def read_yaml(path: Path) -> Any:
+    """`parse_yaml` of a file."""
+    return parse_yaml(path.read_text(encoding="utf-8-sig"))
 
 
 def stages_of(root: Path) -> dict[str, Any]:
@@ -42,18 +47,35 @@ def single_keys(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each dotted key with its value, in order, as DVC shows params: a mapping in a mapping is never one value."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def broken_links(root: Path, stage: str) -> list[str]:
     """What `stage`, or one before it, has read with other bytes than another has written, by the dvc.lock in `root`."""
-    locked = read_yaml(root / "dvc.lock")["stages"]
+    return [
+        f"{reader} has read another {path} than {writer} has written: run dvc repro"
+        for reader, path, writer, is_same in links(read_yaml(root / "dvc.lock")["stages"], stage)
+        if not is_same
+    ]
+
+
+def links(locked: Mapping[str, Any], stage: str) -> Iterator[tuple[str, str, str, bool]]:
+    """What `stage`, and each one before it, has read of another: reader, path, writer, and whether the bytes are its.
+
+    `locked`: the stages of a dvc.lock.
+    """
     writers = {out["path"]: (name, out["md5"]) for name, entry in locked.items() for out in entry.get("outs", [])}
-    broken, reached = [], [stage]
+    reached = [stage]
     for reader in reached:  # which grows by the stages that wrote what it reads
         for dep in locked.get(reader, {}).get("deps", []):
-            writer, digest = writers.get(dep["path"], (None, None))
-            if writer is None:
-                continue
-            if dep["md5"] != digest:
-                broken.append(f"{reader} has read another {dep['path']} than {writer} has written: run dvc repro")
-            if writer not in reached:
-                reached.append(writer)
-    return broken
+            if dep["path"] in writers:
+                writer, digest = writers[dep["path"]]
+                yield reader, dep["path"], writer, dep["md5"] == digest
+                if writer not in reached:
+                    reached.append(writer)

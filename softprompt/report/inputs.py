@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import required
 from softprompt.runtime.paths import RESULTS
 
 CURVES = RESULTS / "train/plots/metrics"
@@ -40,31 +41,19 @@ def load_results() -> Results:
     Raises:
         InputError: if a file is missing, damaged or lacks what this version reads; names the command that makes it.
     """
-    evaluate, train = "evaluate", "train"
     return Results(
         metrics=_read_json(
-            "metrics.json", evaluate, "base", "hard", "tuned", "verdict", "slices", "answers", "general"
+            "metrics.json", "evaluate", "base", "hard", "tuned", "verdict", "slices", "answers", "general"
         ),
         prepare=_read_json("prepare.json", "prepare", "rows_in", "dropped", "kept", "reasons", "splits"),
         tokenize=_read_json("tokenize.json", "tokenize", "truncated", "dropped", "splits"),
-        train=_read_json("train/metrics.json", train, "step", "validation"),
-        virtual_tokens=_read_json("virtual_tokens.json", evaluate, "tokens"),
+        train=_read_json("train/metrics.json", "train", "step", "validation"),
+        virtual_tokens=_read_json("virtual_tokens.json", "evaluate", "tokens"),
         rows=_read_rows(RESULTS / "predictions.parquet"),
         training=_read_curve(CURVES / "train/loss.tsv", "loss"),
         validation=_read_curve(CURVES / "validation/loss.tsv", "loss"),
         learning_rate=_read_curve(CURVES / "learning_rate.tsv", "learning_rate"),
     )
-
-
-def required(path: Path, stage: str) -> Path:
-    """`path`, which `stage` has written.
-
-    Raises:
-        InputError: if it is missing.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is missing; make it with: dvc repro {stage}")
-    return path
 
 
 def _read_json(name: str, stage: str, *keys: str) -> dict[str, Any]:

@@ -7,16 +7,15 @@ there when a stage fails. The note names the commit that holds these files as th
 import contextlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from softprompt.runtime.git import git_text
 from softprompt.runtime.outputs import sha256_of, write_json
 from softprompt.runtime.paths import RESULTS
 
 NOTE = Path(".dvc/tmp/undo.json")
-PARAMS, LOCK = "params.yaml", "dvc.lock"
+LOCK = "dvc.lock"
 ADVICE = "the state before the experiment comes back with: make undo"
 
 
@@ -25,7 +24,7 @@ def undoable() -> Iterator[list[str]]:
     """Keep the note while the block runs, and after it if it fails; yield what to say then, which may be nothing."""
     if not _is_here():
         yield []
-        if "DVC_STAGE" in os.environ and "DVC_EXP_NAME" not in os.environ:
+        if is_repro():
             NOTE.unlink(missing_ok=True)  # `dvc repro` went on from what a failed experiment had left
         return
     noted = _note()
@@ -39,6 +38,11 @@ def undoable() -> Iterator[list[str]]:
             write_json(NOTE, {**json.loads(NOTE.read_text(encoding="utf-8")), "succeeded": True})
 
 
+def is_repro() -> bool:
+    """Whether `dvc repro` runs this stage, and no experiment."""
+    return "DVC_STAGE" in os.environ and "DVC_EXP_NAME" not in os.environ
+
+
 def _is_here() -> bool:
     """Whether this is the one process of a stage that `dvc exp run` runs in the user's own files.
 
@@ -50,26 +54,23 @@ def _is_here() -> bool:
 
 def _note() -> bool:
     """Write the note; return whether there is one. What hinders it, such as a full disk, doesn't hinder the stage."""
-    run, began = git("rev-parse", "--verify", "--quiet", "refs/exps/exec/EXEC_MERGE").decode().strip(), _dvc_began()
-    if not run or began is None:
+    run = git_text("rev-parse", "--verify", "--quiet", "refs/exps/exec/EXEC_MERGE")
+    if not run:
         return False
     with contextlib.suppress(OSError):
-        before = _before(run, began)
-        names = git("diff", "-z", "--name-only", "--relative", before, "--", LOCK, RESULTS.as_posix()).decode()
+        known = json.loads(NOTE.read_text(encoding="utf-8")) if NOTE.exists() else None
+        if known and known["run"] == run:  # by a stage before this one
+            before, earlier = known["before"], known["earlier"]
+        elif (began := _dvc_began()) is not None:
+            # One that failed, and was not undone: this experiment began where it ended.
+            before, earlier = _before(run, began), None if not known or known["succeeded"] else known
+        else:
+            return False
+        names = git_text("diff", "-z", "--name-only", "--relative", before, "--", LOCK, RESULTS.as_posix())
         files = {name: sha256_of(Path(name)) if Path(name).is_file() else None for name in names.split("\0") if name}
         what = {"stage": os.environ["DVC_STAGE"], "run": run, "before": before, "files": files}
-        write_json(NOTE, {**what, "earlier": _earlier(run), "succeeded": False})
+        write_json(NOTE, {**what, "earlier": earlier, "succeeded": False})
     return NOTE.exists()
-
-
-def _earlier(run: str) -> dict[str, Any] | None:
-    """The note of an experiment that failed before `run`, and was not undone: this one began where it ended."""
-    if not NOTE.exists():
-        return None
-    note: dict[str, Any] = json.loads(NOTE.read_text(encoding="utf-8"))
-    if note["run"] == run:
-        return note["earlier"]
-    return None if note["succeeded"] else note
 
 
 def _dvc_began() -> float | None:
@@ -90,20 +91,14 @@ def _before(run: str, began: float) -> str:
     The stash's commit has no name any more, but is in git: the first that was made since of two parents. Where nothing
     was changed, none was made: it is the commit that is checked out.
     """
-    folder = Path(git("rev-parse", "--git-path", "objects").decode().strip())
+    folder = Path(git_text("rev-parse", "--git-path", "objects"))
     new = [(path.stat().st_mtime, path.parent.name + path.name) for path in folder.glob("??/*")]
     names = "".join(f"{name}\n" for made, name in sorted(new) if made >= began)
-    kinds = git("cat-file", "--batch-check=%(objectname) %(objecttype)", given=names).decode().split()
+    kinds = git_text("cat-file", "--batch-check=%(objectname) %(objecttype)", given=names).split()
     commits = [name for name, kind in zip(kinds[::2], kinds[1::2], strict=True) if kind == "commit"]
-    (head,) = git("rev-parse", f"{run}^1").decode().split()
+    (head,) = git_text("rev-parse", f"{run}^1").split()
     for commit in commits:
-        parents = git("rev-parse", f"{commit}^@").decode().split()
+        parents = git_text("rev-parse", f"{commit}^@").split()
         if commit != run and len(parents) > 1 and parents[0] == head:
             return commit
     return head
-
-
-def git(*arguments: str, given: str = "") -> bytes:
-    """What git prints; nothing where it fails."""
-    result = subprocess.run(["git", *arguments], input=given.encode(), capture_output=True, check=False)
-    return result.stdout if result.returncode == 0 else b""

@@ -8,10 +8,11 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.paths import main_repository
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 PR_SET_PDEATHSIG = 1
@@ -51,7 +52,7 @@ def _place_caches() -> None:
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
     if not os.access(cache, os.W_OK):
-        own = Path(os.environ.get("DVC_ROOT", ".")).resolve() / OWN_CACHE
+        own = main_repository().resolve() / OWN_CACHE
         os.environ["XDG_CACHE_HOME"] = str(own)
         os.environ.setdefault("MODELSCOPE_CACHE", str(own / "modelscope"))
 
@@ -78,6 +79,19 @@ def exit_on_input_error() -> Iterator[None]:
         if isinstance(error, OSError) and where:
             sys.exit(f"error: can't read or write {where}: {error.strerror}; nothing half written was kept")
         raise
+
+
+@contextlib.contextmanager
+def on_interrupt(handler: Callable[..., None]) -> Iterator[None]:
+    """Within the block Ctrl-C calls `handler`, where nobody asked to ignore it, as in the background of a script."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def disk_is_full(error: BaseException) -> bool:

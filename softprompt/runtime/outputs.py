@@ -101,6 +101,17 @@ def _names_in(folder: Path) -> set[str]:
     return set(files) - {MANIFEST}
 
 
+def required(path: Path, stage: str) -> Path:
+    """`path`, a file that `stage` has written.
+
+    Raises:
+        InputError: if it is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is missing; make it with: dvc repro {stage}")
+    return path
+
+
 def verified(folder: Path, stage: str) -> Path:
     """`folder`, whose every file matches its manifest.
 

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,25 +34,8 @@ SCHEMES: dict[str, Callable[[Request], Files]] = {
 }
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """What a source gave.
-
-    Attributes:
-        files: where they lie.
-        base: the folder that their relative paths start at.
-        snapshot: the folder of a hub's repository that holds them; None for every other source.
-        record: for source.json: what was asked for, and what it was.
-    """
-
-    files: list[Path]
-    base: Path
-    snapshot: Path | None
-    record: dict[str, str | None]
-
-
 @contextlib.contextmanager
-def fetched(params: "Model | Data | General", section: str, select: Select) -> Iterator[Fetched]:
+def fetched(params: "Model | Data | General", section: str, select: Select) -> Iterator[Files]:
     """Yield the files that `params.source` names.
 
     What comes from the network lies in a temporary folder, gone afterwards, or in its hub's own cache; local files are
@@ -64,7 +47,8 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
         select: keeps the files that are needed, or raises InputError.
 
     Raises:
-        InputError: if the source can't be had, or its bytes are not the expected ones.
+        InputError: if the source can't be had, or its bytes are not the expected ones; with the source's name, if the
+            block raises one.
     """
     given = params.source or ""  # `general` may have none; its stage doesn't ask then
     source = local.resolved(given)
@@ -89,8 +73,12 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
                 f"{section}.sha256: the bytes of {shown} are not the pinned ones: SHA-256 is {sha256}, expected "
                 f"{pinned}; if the change is meant, set the new value, or null for no check"
             )
-        record = {"source": redacted(source), **found.resolved, "sha256": sha256}
-        yield Fetched(found.files, found.base, found.snapshot, record)
+        try:
+            yield replace(found, record={"source": redacted(source), **found.record, "sha256": sha256})
+        except InputError as error:  # of what is read from it
+            if str(error).startswith(f"{section}.split"):
+                raise
+            raise InputError(f"{section}.source: {given!r}: {error}") from error
 
 
 def _pinned(checksum: str | dict[str, str] | None, source: str) -> str | None:

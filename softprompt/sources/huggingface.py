@@ -16,7 +16,16 @@ from typing import Any
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import disk_is_full
 from softprompt.runtime.outputs import sha256_of
-from softprompt.sources.repository import check_configuration, check_space, needed, parse, patterns, tell_if_moved
+from softprompt.sources.repository import (
+    check_configuration,
+    check_space,
+    found,
+    needed,
+    parse,
+    parts,
+    patterns,
+    tell_if_moved,
+)
 from softprompt.sources.request import Files, Request
 
 PATIENCE = (1, 2, 4, 8, 16)  # seconds between tries where the hub is busy; it may ask for others
@@ -52,9 +61,7 @@ def fetch(request: Request) -> Files:
             if not isinstance(try_to_load_from_cache(name, file, revision=info.sha, repo_type=kind), str)
         }
         check_space(Path(constants.HF_HUB_CACHE), missing, request)
-        # A model's configuration comes first: gigabytes of weights are no way to learn that it is of the wrong kind.
-        small = [file for file in chosen if file.endswith(".json")] if request.kind == "model" else []
-        for part in filter(None, (small, chosen)):
+        for part in parts(request, chosen):
             # By its own name, so that the cache knows what the branch was.
             exactly = [glob.escape(file) for file in part]
             download = partial(snapshot_download, name, repo_type=kind, revision=request.revision)
@@ -65,8 +72,7 @@ def fetch(request: Request) -> Files:
                 _check(folder / file, listed[file])
             check_configuration(request, folder, chosen)
     tell_if_moved(request, info.sha)
-    resolved = {"revision": request.revision, "commit": info.sha}
-    return Files([folder / file for file in chosen], folder, folder if kind == "dataset" else None, resolved)
+    return found(request, folder, chosen, {"revision": request.revision, "commit": info.sha})
 
 
 def _cached(request: Request, name: str, member: str | None, why: Exception) -> Files:
@@ -74,12 +80,11 @@ def _cached(request: Request, name: str, member: str | None, why: Exception) -> 
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    kind = request.kind
     try:
         folder = Path(
             snapshot_download(
                 name,
-                repo_type=kind,
+                repo_type=request.kind,
                 revision=request.revision,
                 local_files_only=True,
                 **patterns(request, member),
@@ -95,10 +100,9 @@ def _cached(request: Request, name: str, member: str | None, why: Exception) -> 
             "check the network, or name a mirror in HF_ENDPOINT"
         ) from None
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    files = [folder / file for file in needed(request, member, names)]
+    chosen = needed(request, member, names)
     print(f"{request.section}.source: {request.source}: the hub is out of reach; taken from the cache", flush=True)
-    resolved = {"revision": request.revision, "commit": folder.name}
-    return Files(files, folder, folder if kind == "dataset" else None, resolved)
+    return found(request, folder, chosen, {"revision": request.revision, "commit": folder.name})
 
 
 def _patiently(call: Callable[[], Any]) -> Any:

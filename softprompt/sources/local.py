@@ -9,6 +9,7 @@ from glob import glob
 from pathlib import Path
 
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.paths import main_repository
 from softprompt.sources.repository import REFERENCE
 from softprompt.sources.request import Files, Select, fixed_part
 
@@ -23,7 +24,7 @@ def resolved(source: str) -> str:
     if "://" in source or not REFERENCE.fullmatch(source):
         return source
     owner = source.partition("/")[0]
-    return source if any(os.path.isdir(root / owner) for root in (Path(), _root())) else f"hf://{source}"
+    return source if any(os.path.isdir(root / owner) for root in (Path(), main_repository())) else f"hf://{source}"
 
 
 def find(path: str, select: Select) -> Files:
@@ -61,14 +62,9 @@ def _files(place: Path) -> tuple[Path, list[Path]]:
     )
 
 
-def _root() -> Path:
-    """The main repository, also in an experiment aside."""
-    return Path(os.environ.get("DVC_ROOT", "."))
-
-
 def _check_workspace(path: str, select: Select) -> None:
     """An experiment aside (--temp, --queue) has a workspace of its own, with what git and DVC track."""
-    root = _root()
+    root = main_repository()
     if Path(path).expanduser().is_absolute() or not root.is_dir() or root.samefile(Path()):
         return
     there = _files(root / path)[1]

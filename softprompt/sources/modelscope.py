@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.runtime.errors import InputError
-from softprompt.sources.repository import check_configuration, check_space, needed, parse, tell_if_moved
+from softprompt.sources.repository import check_configuration, check_space, found, needed, parse, parts, tell_if_moved
 from softprompt.sources.request import Files, Request
 
 INSTALL = "pip install modelscope-hub==0.5.1"
@@ -41,15 +41,13 @@ def fetch(request: Request) -> Files:
         here = _cached_files(api, name, kind, revision)
         missing = {file: listed[file].size for file in chosen if here.get(file) != listed[file].size}
         check_space(config.cache_dir, missing, request)
-        small = [file for file in chosen if file.endswith(".json")] if request.kind == "model" else []
-        for part in filter(None, (small, chosen)):
+        for part in parts(request, chosen):
             folder = Path(api.download_repo(name, kind, revision=revision, allow_patterns=part))
             check_configuration(request, folder, chosen)
     lines = "".join(f"{listed[file].sha256}  {file}\n" for file in chosen)
     listing = hashlib.sha256(lines.encode()).hexdigest()  # the hub names no commit
     tell_if_moved(request, listing)
-    resolved = {"revision": revision, "listing": listing}
-    return Files([folder / file for file in chosen], folder, folder if kind == "dataset" else None, resolved)
+    return found(request, folder, chosen, {"revision": revision, "listing": listing})
 
 
 def _cached_files(api: Any, name: str, kind: str, revision: str) -> dict[str, int]:

@@ -17,6 +17,7 @@ from softprompt.sources.request import Files, Request, fixed_part, relative_targ
 REFERENCE = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+_-]*)#(?P<member>.+)"
 )
+SHOWN = 300  # characters of a list of names
 UNREACHABLE = (
     "NewConnectionError",
     "ConnectTimeoutError",
@@ -72,5 +73,5 @@ def _download(requirement: str, folder: Path) -> Path:
     raise InputError(f"pip download failed: {'; '.join(errors) or run.stderr.strip()}")
 
 
-def _shortened(text: str, limit: int = 300) -> str:
-    return text if len(text) <= limit else f"… {text[-limit:]}"
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"… {text[-SHOWN:]}"

@@ -1,7 +1,6 @@
 """What the hubs have in common: which files of a repository are needed, room for them, and moved branches."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -11,9 +10,9 @@ from typing import Any
 
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import write_json
-from softprompt.runtime.paths import BASE_MODEL
+from softprompt.runtime.paths import BASE_MODEL, main_repository
 from softprompt.sources.checkpoint import FILES, check_configuration_files
-from softprompt.sources.request import Request
+from softprompt.sources.request import Files, Request
 
 # What `datasets` reads by itself, compressed or not, and the header that says which file is which split.
 TABLES = ("*.json", "*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow")
@@ -71,6 +70,20 @@ def needed(request: Request, member: str | None, names: Iterable[str]) -> list[s
     return chosen
 
 
+def parts(request: Request, chosen: list[str]) -> list[list[str]]:
+    """The files in the order of their download; a later part has the earlier ones too.
+
+    A model's configuration comes first: gigabytes of weights are no way to learn that it is of the wrong kind.
+    """
+    small = [name for name in chosen if name.endswith(".json")] if request.kind == "model" else []
+    return [part for part in (small, chosen) if part]
+
+
+def found(request: Request, folder: Path, chosen: list[str], record: dict[str, str | None]) -> Files:
+    """The `chosen` files of a repository that lies in `folder`, and what the hub made of its revision."""
+    return Files([folder / name for name in chosen], folder, folder if request.kind == "dataset" else None, record)
+
+
 def check_configuration(request: Request, folder: Path, chosen: list[str]) -> None:
     """Refuse a model by its small files, before its weights are there.
 
@@ -113,7 +126,7 @@ def tell_if_moved(request: Request, resolved: str) -> None:
     """Print that a branch or tag is no more what it was at the last fetch, and remember what it is now."""
     if COMMIT.fullmatch(request.revision or ""):
         return
-    path = Path(os.environ.get("DVC_ROOT", ".")) / REVISIONS
+    path = main_repository() / REVISIONS
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     branch = f"{request.source}@{request.revision or 'default branch'}"
     if known.get(branch, resolved) != resolved:

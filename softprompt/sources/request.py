@@ -1,6 +1,6 @@
 """What a scheme is asked for, and what it answers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -47,14 +47,14 @@ class Files:
     Attributes:
         files: where they lie.
         base: the folder that their relative paths start at: two files may have one name.
-        snapshot: the folder of the hub's repository that holds them, if it is one.
-        resolved: what a hub made of the revision, for source.json.
+        snapshot: the folder of a hub's repository that holds them; None for every other source.
+        record: for source.json: what was asked for, and what it was; of a scheme, what a hub made of the revision.
     """
 
     files: list[Path]
     base: Path
     snapshot: Path | None = None
-    resolved: Mapping[str, str | None] = field(default_factory=dict)
+    record: dict[str, str | None] = field(default_factory=dict)
 
 
 def fixed_part(pattern: str) -> PurePosixPath:

@@ -4,11 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from softprompt.evaluation.bootstrap import interval, paired_difference, resampled_sums, verdict
+from softprompt.evaluation.bootstrap import Interval, interval, paired_differences, resampled_sums, verdict
 from softprompt.evaluation.headline import headline, short_headline
 from softprompt.evaluation.metrics import metrics
 
 GENERATOR = np.random.default_rng(0)
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray, tokens: np.ndarray, groups: np.ndarray) -> Interval:
+    """As `paired_differences`, of two."""
+    return paired_differences(first, [second], tokens, groups)[0]
 
 
 def test_the_mean_is_exactly_the_difference_of_losses_per_token() -> None:

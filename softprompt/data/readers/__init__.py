@@ -1,6 +1,6 @@
 """Rows out of files, by extension: a reader is one function `read(path, choose) -> records` and a line in `READERS`."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from softprompt.config.data import Data
@@ -22,10 +22,19 @@ READERS = {
 
 def select_data_files(files: list[Path]) -> list[Path]:
     """The files whose extension has a reader; a file that was named outright must have one."""
-    readable = [path for path in files if path.suffix.lower() in READERS]
+    return with_extension(files, READERS)
+
+
+def with_extension(files: list[Path], allowed: Collection[str]) -> list[Path]:
+    """The files whose extension is one of the allowed.
+
+    Raises:
+        InputError: if there are none.
+    """
+    readable = [path for path in files if path.suffix.lower() in allowed]
     if not readable:
         found = ", ".join(sorted({path.suffix or path.name for path in files})) or "an empty folder"
-        raise InputError(f"found {found}; allowed extensions: {', '.join(READERS)}")
+        raise InputError(f"found {found}; allowed extensions: {', '.join(allowed)}")
     return readable
 
 

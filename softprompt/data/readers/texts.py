@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from softprompt.data.readers import READERS
+from softprompt.data.readers import READERS, with_extension
 from softprompt.data.readers.layouts import Layout, cell_text
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.text import read_text
@@ -19,11 +19,7 @@ def select_text_files(files: list[Path]) -> list[Path]:
     Raises:
         InputError: if there are none.
     """
-    readable = [path for path in files if path.suffix.lower() in ALLOWED]
-    if not readable:
-        found = ", ".join(sorted({path.suffix or path.name for path in files})) or "an empty folder"
-        raise InputError(f"found {found}; allowed extensions: {', '.join(ALLOWED)}")
-    return readable
+    return with_extension(files, ALLOWED)
 
 
 def read_texts(path: Path, column: str) -> Iterator[str]:

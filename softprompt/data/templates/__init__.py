@@ -73,9 +73,9 @@ class Template:
                 texts.append(self.text.format(instruction=content))
         return "".join(texts)
 
-    def prompt_ids(self, messages: list[Message], input: str = "") -> list[int]:
+    def prompt_ids(self, messages: list[Message]) -> list[int]:
         """`prompt` as token ids: what generation starts from."""
-        return self._tokens([self.prompt(messages, input)])[0]
+        return self._tokens([self.prompt(messages, "")])[0]
 
     def encode(self, rows: list[dict], max_length: int | None) -> Iterator[Encoded | int]:
         """Each row of `PREPARED_SCHEMA` as tokens; for a row whose question leaves no room for a label, its length.
