@@ -49,11 +49,11 @@ def main(params: Params) -> None:
         new_tokens=params.evaluate.generate.max_new_tokens or 1,
     )
     model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
-    origin = origin_of_a_run()
     if not distributed.is_first():  # it trains along; the first one writes
         with naming_parameter(REMEDY):
             tune(model, rows, params, distributed.share(None), None)
         return
+    origin = origin_of_a_run()
     with (
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
         output_folder(ADAPTER) as folder,

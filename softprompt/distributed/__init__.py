@@ -6,11 +6,13 @@ A process alone is the first of one, and its calls here cost nothing.
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Sequence)
 
 
 def count() -> int:
@@ -28,6 +30,11 @@ def rank() -> int:
 def is_first() -> bool:
     """Whether this is the one that writes, prints and shows progress."""
     return rank() == 0
+
+
+def own_part(values: S) -> S:
+    """Every n-th of `values`, from this process's rank on; together the processes have all of them."""
+    return values[rank() :: count()]  # type: ignore[return-value]
 
 
 def share(value: T | None) -> T:

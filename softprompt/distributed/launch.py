@@ -26,7 +26,7 @@ import psutil
 from softprompt import distributed
 from softprompt.config import Params
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.guard import die_with_parent
+from softprompt.runtime.guard import die_with_parent, on_interrupt
 from softprompt.runtime.outputs import write_json
 
 ALONE = "python"
@@ -148,14 +148,8 @@ def _interrupts_passed_on(family: Family) -> Iterator[None]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
 
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as in the background of a script
+    with on_interrupt(pass_on):
         yield
-        return
-    signal.signal(signal.SIGINT, pass_on)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _be_one_of_several(stage: Callable[[Params], None], params: Params) -> None:

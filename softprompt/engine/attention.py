@@ -105,46 +105,43 @@ def _in_rows(
         v = torch.cat([first_values.expand(group.rows, -1, -1, -1), v], dim=2)
         found = attend(q, k, v, layout.mask(group.width, common + group.width, window, query.dtype))
         found = found.transpose(1, 2).flatten(0, 1)
-        parts.append((_Packed.apply(found, group) if len(group.padding) else found).unsqueeze(0))
+        parts.append(_packed(found, group).unsqueeze(0))
     return torch.cat(parts, dim=1)
 
 
 def _rows_of(packed: Tensor, group: Group) -> Tensor:
     """(1, heads, positions, size) -> (rows, heads, longest, size)."""
     positions = packed[0].transpose(0, 1)
-    spread = _Spread.apply(positions, group) if len(group.padding) else positions
-    return spread.unflatten(0, (group.rows, group.width)).transpose(1, 2)
+    return _spread(positions, group).unflatten(0, (group.rows, group.width)).transpose(1, 2)
 
 
 # Every position of a row has one place among the padded rows, so that each of the two is the other's gradient, by
 # copies; torch's own gradient of `index_select` adds row by row.
 
 
-class _Spread(torch.autograd.Function):
+class _Rearranged(torch.autograd.Function):
+    """`x` at the indices `there`, (n, …) -> (m, …); its gradient is the result's at `back`, and zero at `nowhere`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor, nowhere: Tensor | None) -> Tensor:
+        ctx.back, ctx.nowhere = back, nowhere
+        return x.index_select(0, there)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        gradient = gradients[0].index_select(0, ctx.back)
+        return gradient if ctx.nowhere is None else gradient.index_fill_(0, ctx.nowhere, 0), None, None, None
+
+
+def _spread(x: Tensor, group: Group) -> Tensor:
     """(positions, …) of a group's rows -> (rows x longest, …); what stands at padding is anything finite."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return x.index_select(0, group.position)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        # At padding it is zero: no real query sees it, and what a padded query finds is dropped.
-        return gradients[0].index_select(0, ctx.group.place), None
+    # The gradient at padding is zero: no real query sees it, and what a padded query finds is dropped.
+    return _Rearranged.apply(x, group.position, group.place, None) if len(group.padding) else x
 
 
-class _Packed(torch.autograd.Function):
+def _packed(x: Tensor, group: Group) -> Tensor:
     """(rows x longest, …) -> (positions, …) of a group's rows, without the padding."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group = group
-        return x.index_select(0, group.place)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0].index_select(0, ctx.group.position).index_fill_(0, ctx.group.padding, 0), None
+    return _Rearranged.apply(x, group.place, group.position, group.padding) if len(group.padding) else x
 
 
 def _attend(

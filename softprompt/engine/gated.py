@@ -43,8 +43,13 @@ def _forward(block: Any, x: Tensor) -> Tensor:
 def slim_gated_blocks(model: nn.Module) -> None:
     """Give the gated feed-forward blocks of `model` the forward above; what computes anything else stays as it is."""
     for block in model.modules():
-        if {name for name, _ in block.named_children()} == CHILDREN and _is_plain(block):
+        if {name for name, _ in block.named_children()} == CHILDREN and not _is_slim(block) and _is_plain(block):
             block.forward = partial(_forward, block)
+
+
+def _is_slim(block: Any) -> bool:
+    own = vars(block).get("forward")
+    return isinstance(own, partial) and own.func is _forward
 
 
 @torch.no_grad()

@@ -12,10 +12,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
-from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from softprompt.data.tokens import IGNORED
 from softprompt.engine.prefix import Rows, run_prefix
+from softprompt.engine.sharing import windows_of
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ def _behind(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, reques
 
 def _window(model: PreTrainedModel) -> int:
     """Positions that the narrowest window of attention spans."""
-    layers = DynamicCache(config=model.config).layers
-    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    windows = [window for window in windows_of(model).values() if window is not None]
     if "local" in getattr(model.config, "attention_layers", []):  # GPT-Neo's, which its cache doesn't tell
         windows.append(model.config.window_size)
     return min(windows, default=2**62)

@@ -93,7 +93,7 @@ def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tens
 
 
 def losses_of_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """As `row_losses_behind`, from a forward that made all logits.
+    """Loss of each label in nats, (labels,), and the row that it is in, (labels,), from a forward that made all logits.
 
     Args:
         logits: (rows, ahead + length, vocabulary): `ahead` positions stand before the first token.

@@ -1,7 +1,8 @@
 """`SharedPrefixModel`: PEFT's model for prompt methods, with a forward that runs the prompt once for all rows."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -53,6 +54,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
             raise ValueError(f"SharedPrefixModel: {peft_config.peft_type} puts no prompt first; allowed: {allowed}")
         freeze(model)
         super().__init__(model, peft_config, adapter_name, **kwargs)
+        self.prompted = True
         self.eval()
         trained = peft_config.peft_type == PeftType.PREFIX_TUNING
         obstacles = {
@@ -94,12 +96,22 @@ class SharedPrefixModel(PeftModelForCausalLM):
         """The base model."""
         return cast(PreTrainedModel, self.base_model)
 
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Within the block the model is the base model, as in PEFT's."""
+        before, self.prompted = self.prompted, False
+        try:
+            with super().disable_adapter():
+                yield
+        finally:
+            self.prompted = before
+
     def prompt(self) -> Tensor | DynamicCache | None:
         """The prompt of one row: embeddings, (1, virtual tokens, hidden), or a cache of keys and values.
 
         None where the adapter is disabled (PEFT's `disable_adapter`).
         """
-        if self._adapters_disabled:
+        if not self.prompted:
             return None
         prompt: Any = self.get_prompt(batch_size=1)
         return prompt.to(self.frozen.dtype) if isinstance(prompt, Tensor) else prompt
@@ -150,7 +162,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
             return packed_losses(self.frozen, self.prompt(), pack(rows))
         batch = {name: values.to(self.device) for name, values in collate(rows).items()}
         labels = batch.pop("labels")
-        forward = self.frozen if self._adapters_disabled else super().forward
+        forward = super().forward if self.prompted else self.frozen
         return losses_of_logits(forward(**batch).logits, labels)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.utils import logging
 
 from softprompt.data.tokens import IGNORED
@@ -15,7 +14,7 @@ from softprompt.engine.layout import BLOCK, Layout
 from softprompt.engine.losses import head_logits, label_losses
 from softprompt.engine.packing import Packed, pack
 from softprompt.engine.prefix import run_prefix
-from softprompt.engine.sharing import LOW_PRECISION, TOLERANCE
+from softprompt.engine.sharing import LOW_PRECISION, TOLERANCE, layer_obstacle, windows_of
 
 Prompt = Tensor | DynamicCache | None  # embeddings, (1, virtual tokens, hidden), or keys and values in their place
 BY_LENGTH = ("dynamic", "longrope")  # rotary embeddings that change with the longest position of a batch
@@ -71,15 +70,11 @@ def packing_obstacle(model: PreTrainedModel, *, trained: bool) -> str | None:
         model: a causal language model.
         trained: whether the prompt is keys and values.
     """
-    if getattr(model, "_is_stateful", False):  # transformers has no public name for it
-        return "it keeps a recurrent state, not keys and values"
-    layers = DynamicCache(config=model.config).layers
-    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
-        return "some of its layers keep something other than keys and values"
-    if found := sorted(set(_rotary_types(model.config.get_text_config().to_dict())) & set(BY_LENGTH)):
-        return f"its rotary embeddings ({found[0]}) change with the longest row of a batch"
-    windows = {at: getattr(layer, "sliding_window", None) for at, layer in enumerate(layers)}
-    return _trial(model, windows, trained=trained)
+    if found := layer_obstacle(model):
+        return found
+    if changing := sorted(set(_rotary_types(model.config.get_text_config().to_dict())) & set(BY_LENGTH)):
+        return f"its rotary embeddings ({changing[0]}) change with the longest row of a batch"
+    return _trial(model, windows_of(model), trained=trained)
 
 
 def _rotary_types(config: Any) -> list[str]:

@@ -28,7 +28,7 @@ def row_losses(
     lengths = row_lengths(rows) if isinstance(rows, Dataset) else [len(row["input_ids"]) for row in rows]
     order = np.argsort(lengths, kind="stable").tolist()
     losses, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
-    starts = range(0, len(rows), batch_size)[distributed.rank() :: distributed.count()]
+    starts = distributed.own_part(range(0, len(rows), batch_size))
     for start in tqdm(starts, desc=description, leave=False):
         chosen = order[start : start + batch_size]
         of_label, row = model.token_losses([rows[index] for index in chosen])

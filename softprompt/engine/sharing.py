@@ -14,15 +14,28 @@ LOW_PRECISION = 5e-2
 
 def obstacle(model: PreTrainedModel, virtual_tokens: int) -> str | None:
     """Why rows can't share a prefix of `virtual_tokens` in `model`, in a few words; None where they can."""
-    if getattr(model, "_is_stateful", False):
+    if found := layer_obstacle(model):
+        return found
+    windows = [window for window in windows_of(model).values() if window is not None]
+    if windows and min(windows) <= virtual_tokens:
+        return f"its sliding window of {min(windows)} tokens is no longer than the prompt"
+    return _trial(model)
+
+
+def layer_obstacle(model: PreTrainedModel) -> str | None:
+    """What a layer of `model` keeps that isn't keys and values, in a few words; None where there is no such layer."""
+    if getattr(model, "_is_stateful", False):  # transformers has no public name for it
         return "it keeps a recurrent state, not keys and values"
     layers = DynamicCache(config=model.config).layers
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
         return "some of its layers keep something other than keys and values"
-    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
-    if windows and min(windows) <= virtual_tokens:
-        return f"its sliding window of {min(windows)} tokens is no longer than the prompt"
-    return _trial(model)
+    return None
+
+
+def windows_of(model: PreTrainedModel) -> dict[int, int | None]:
+    """The window of attention of each layer, by its index; None: it sees everything."""
+    layers = DynamicCache(config=model.config).layers
+    return {at: getattr(layer, "sliding_window", None) for at, layer in enumerate(layers)}
 
 
 @torch.no_grad()

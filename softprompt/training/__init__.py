@@ -1,5 +1,1 @@
 """Soft-prompt tuning: the frozen base model, the methods, the training loop and its checkpoints."""
-
-from softprompt.engine.model import SharedPrefixModel
-
-__all__ = ["SharedPrefixModel"]

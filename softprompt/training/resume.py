@@ -16,6 +16,7 @@ from pathlib import Path
 
 from softprompt.provenance.origin import Origin
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.paths import main_repository
 
 FOLDER = ".resume"
 
@@ -32,7 +33,7 @@ def checkpoint_folder(key: str) -> Iterator[Path]:
     A killed or interrupted run leaves it, one that refuses its params doesn't; a second run of the same work waits here
     for the first.
     """
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / FOLDER / key
+    folder = main_repository() / FOLDER / key
     held = _hold(folder)
     try:
         yield folder

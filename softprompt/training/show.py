@@ -5,12 +5,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import torch
 from dvclive import Live
 
 from softprompt import distributed
+from softprompt.runtime.guard import on_interrupt
 from softprompt.runtime.progress import tqdm
 from softprompt.training.saving import Entry
 
@@ -90,17 +90,12 @@ class Interrupt:
 @contextmanager
 def interrupts() -> Iterator[Interrupt]:
     """Within the block Ctrl-C is remembered, where nobody asked to ignore it; a second one ends the run at once."""
-    interrupt, before = Interrupt(), signal.getsignal(signal.SIGINT)
+    interrupt = Interrupt()
 
-    def remember(number: int, frame: FrameType | None) -> None:
+    def remember(*_: object) -> None:
         interrupt.pressed = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print("\ntrain: stops at the end of this step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, remember)
-    try:
+    with on_interrupt(remember):
         yield interrupt
-    finally:
-        if before is signal.default_int_handler:
-            signal.signal(signal.SIGINT, before)

@@ -111,18 +111,19 @@ def learn(
     Returns:
         The loss, in nats per label token, and the gradient's norm before it was clipped.
     """
-    model.train()
+    if not model.training:  # it walks through all modules of the frozen model
+        model.train()
     optimizer.zero_grad()
     items = max(1, sum(int(np.count_nonzero(row["labels"] != IGNORED)) for row in rows))
     total = torch.zeros((), dtype=torch.float64, device=model.device)
-    share = rows[distributed.rank() :: distributed.count()]
+    share = distributed.own_part(rows)
     for start in range(0, len(share), train.batch_size):
         losses, _ = model.token_losses(share[start : start + train.batch_size])
         loss = losses.sum() / items
         if loss.requires_grad:  # else no label has anything to predict it
-            accelerator.backward(loss)
+            loss.backward()
         total += loss.detach()
-    weights = [weight for weight in model.prompt_encoder.parameters() if weight.requires_grad]
+    weights = optimizer.param_groups[0]["params"]
     if distributed.count() > 1:
         total = accelerator.reduce(total, "sum")
         for weight in weights:  # nothing but the prompt's gradient is sent

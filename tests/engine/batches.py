@@ -34,6 +34,20 @@ BATCHES: dict[str, list[Row]] = {
     "labels with gaps": [([7, 8, 9, 3, 4, 5], [-100, 8, -100, 3, -100, 5]), ([7, 8, 6], [-100, -100, 6])],
     "a row without labels": [row(6, 0, SHORT), row(9, 2, SHORT)],
 }
+UNLABELLED = [-100] * 4
+# Rows, and how many tokens of them are a preamble.
+PREAMBLES: list[tuple[list[Row], int]] = [
+    ([row(9, 3, SHORT), row(12, 3, SHORT)], 4),
+    ([row(9, 3, SHORT), row(4, 0, SHORT)], 3),  # the shortest row keeps its last token
+    ([([7, 8, 9, 3], UNLABELLED), ([7, 8, 9, 4], [-100, -100, 9, -100])], 2),  # not over a label of any row
+    (
+        [([7, 8, 9, 3], UNLABELLED), ([7, 5, 9, 4], UNLABELLED)],
+        1,
+    ),  # what is equal again after a difference is not common
+    ([([7, 8, 9, 3], UNLABELLED), ([5, 8, 9, 4], UNLABELLED)], 0),
+    ([([7], [-100]), ([7, 8], [-100, -100])], 0),
+    ([([7, 8, 9, 3], [-100, -100, -100, 3])], 3),  # one row is like itself
+]
 
 
 def rows_of(name: str) -> list[dict[str, list[int]]]:

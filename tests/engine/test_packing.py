@@ -13,9 +13,8 @@ from transformers import DynamicCache
 from softprompt.engine.attention import in_blocks, packed_attention
 from softprompt.engine.layout import BLOCK, Layout
 from softprompt.engine.packing import pack, unpadded
-from tests.engine.batches import SHORT, Row, padded, row
+from tests.engine.batches import PREAMBLES, SHORT, Row, padded, row
 
-ALL = [-100] * 4
 HEADS, KEY_HEADS, SIZE = 4, 2, 16
 
 
@@ -23,18 +22,7 @@ def packed(*rows: Row) -> Any:
     return pack([{"input_ids": ids, "labels": labels} for ids, labels in rows])
 
 
-@pytest.mark.parametrize(
-    ("rows", "length"),
-    [
-        ([row(9, 3, SHORT), row(12, 3, SHORT)], 4),
-        ([row(9, 3, SHORT), row(4, 0, SHORT)], 3),  # the shortest row keeps its last token
-        ([([7, 8, 9, 3], ALL), ([7, 8, 9, 4], [-100, -100, 9, -100])], 2),  # not over a label of any row
-        ([([7, 8, 9, 3], ALL), ([7, 5, 9, 4], ALL)], 1),  # what is equal again after a difference is not common
-        ([([7, 8, 9, 3], ALL), ([5, 8, 9, 4], ALL)], 0),
-        ([([7], [-100]), ([7, 8], [-100, -100])], 0),
-        ([([7, 8, 9, 3], [-100, -100, -100, 3])], 3),  # one row is like itself
-    ],
-)
+@pytest.mark.parametrize(("rows", "length"), PREAMBLES)
 def test_where_the_preamble_ends(rows: list[Row], length: int) -> None:
     assert packed(*rows).preamble == length
 
