@@ -10,7 +10,6 @@ import sys
 import threading
 
 from benchmarks.memory import peak, resident, restart_peak, unmapped
-from softprompt.config import load_params
 from softprompt.runtime.paths import BASE_MODEL
 from softprompt.runtime.progress import quiet_libraries
 
@@ -21,14 +20,12 @@ def measure(dtype: str) -> str:
     """A line of the table for `dtype`."""
     import torch
 
+    from benchmarks.models import benchmark_params
     from softprompt.training.base import load_base_model
 
-    params = load_params()
-    params = params.model_copy(update={"model": params.model.model_copy(update={"dtype": dtype}), "device": "cpu"})
+    params = benchmark_params("cpu", dtype)
     with torch.inference_mode():
         warm = torch.nn.Linear(2, 2)(torch.ones(1, 2))  # what torch sets up is no part of the model
-    from transformers import AutoModelForCausalLM  # noqa: F401 (imported before the measurement starts)
-
     before = resident()
     restart_peak()
     with Growth() as growth:

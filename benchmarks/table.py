@@ -1,8 +1,9 @@
 """The table: a line for each target, printed as Markdown."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from softprompt.cli.table import table
 
 
 @dataclass(frozen=True)
@@ -45,26 +46,12 @@ class Line:
         return {**asdict(self), "ratio": self.ratio, "ratio_helped": self.ratio_helped}
 
 
-def speed_line(work: str, speeds: Sequence[float | None], target: float | None, note: str = "") -> Line:
-    """A line of rows per second, in the order of `Line`, whose target is a ratio to the baseline, at least."""
-    baseline, helped, ours = speeds
-    line = Line(work, "rows/s", baseline, helped, ours or 0, note=note)
-    if target is None or line.ratio is None:
-        return line
-    return replace(line, target=f"at least {target}x", reached=line.ratio >= target)
-
-
 def markdown(lines: list[Line]) -> str:
     """The table, and under it the notes."""
     header = ["work", "unit", "baseline", "baseline, helped", "ours", "ratio", "to helped", "target", "reached"]
-    cells = [header, *([_cells(line) for line in lines])]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    rows = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    rows.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    made = table([header, *map(_cells, lines)], texts=len(header))
     notes = [f"- {line.work}: {line.note}" for line in lines if line.note]
-    return "\n".join([*rows, "", *notes]) if notes else "\n".join(rows)
+    return "\n".join([made, "", *notes]) if notes else made
 
 
 def _cells(line: Line) -> list[str]:

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from softprompt.data.tokens import IGNORED
-from softprompt.engine.batches import collate
 from softprompt.engine.losses import LOGITS_AT_ONCE
-from softprompt.engine.prefix import Rows
+from softprompt.engine.packing import pack
 
 SECONDS = 0.15  # for each product of each shape
 
@@ -39,11 +38,9 @@ def useful_work(model: PeftModel, batches: list[dict[str, list]]) -> dict[str, A
     pair = 2 * 2 * config.num_attention_heads * size  # of one layer, forward
     flops, prefixes, tokens, labels = 0, 0, 0, 0
     for columns in batches:
-        batch = collate([{name: columns[name][i] for name in columns} for i in range(len(columns["input_ids"]))])
-        rows = Rows.of(**batch)
-        preamble = rows.preamble_length()
-        prefix, own = prompt.num_virtual_tokens + preamble, rows.lengths - preamble - 1
-        labelled = int((rows.labels != IGNORED).sum())
+        packed = pack([{name: columns[name][i] for name in columns} for i in range(len(columns["input_ids"]))])
+        prefix, own = prompt.num_virtual_tokens + packed.preamble, np.array(packed.lengths)
+        labelled = len(packed.labels)
         prefixes, tokens, labels = prefixes + prefix, tokens + int(own.sum()), labels + labelled
         flops += 4 * linear * prefix + (4 * linear - 2 * first) * int(own.sum())
         flops += 4 * config.hidden_size * config.vocab_size * labelled
