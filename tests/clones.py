@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.toy import ROOT, STAGES, TOY, write_general, write_params, write_rows
@@ -26,6 +28,14 @@ def clone_of_the_working_tree(folder: Path) -> Path:
     installed(folder)
     call(folder, "git init -q -b main && git config user.name test && git config user.email test@localhost")
     call(folder, "git add -A && git commit -qm clone")
+    return folder
+
+
+def cloned(source: Path, folder: Path, *options: str) -> Path:
+    """A clone of `source` in `folder`, without outputs; `options` are those of `git clone`."""
+    subprocess.run(["git", "clone", "-q", *options, source.as_uri(), folder], check=True)
+    installed(folder)
+    call(folder, "git config user.name test && git config user.email test@localhost")
     return folder
 
 
@@ -51,6 +61,14 @@ def environment() -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MAKEFLAGS": "--no-print-directory --assume-old=.venv/installed",
     }
+
+
+def wait(until: Callable[[], object], seconds: float = 60, every: float = 0.05) -> None:
+    """Return once `until` is true, asked `every` so many seconds; fail where that takes longer than `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(every)
 
 
 def documents() -> list[Path]:

@@ -47,14 +47,25 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("toy") / "model")
 
 
+def set_up(folder: Path, toy_model: Path) -> None:
+    """The toy's model, rows, general text, graph and params in `folder`."""
+    shutil.copytree(toy_model, folder / "toy/model")
+    write_rows(folder)
+    write_general(folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    write_params(folder, **TOY)
+
+
+def run_stages(*names: str) -> None:
+    """Run the named stages in the current folder, under the guard that `python -m stages.NAME` has."""
+    for name in names:
+        run_stage(importlib.import_module(f"stages.{name}").main)
+
+
 @pytest.fixture
 def project(tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the toy's model, rows and params, made the current one."""
-    shutil.copytree(toy_model, tmp_path / "toy/model")
-    write_rows(tmp_path)
-    write_general(tmp_path)
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    write_params(tmp_path, **TOY)
+    set_up(tmp_path, toy_model)
     monkeypatch.chdir(tmp_path)
     # The guard sets these for its own process, which here is pytest.
     for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TOKENIZERS_PARALLELISM"):
@@ -64,13 +75,8 @@ def project(tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def run(project: Path) -> Run:
-    """Run the named stages in the project, under the guard that `python -m stages.NAME` has."""
-
-    def run(*names: str) -> None:
-        for name in names:
-            run_stage(importlib.import_module(f"stages.{name}").main)
-
-    return run
+    """Run the named stages in the project."""
+    return run_stages
 
 
 @pytest.fixture
@@ -96,16 +102,17 @@ def refusal(run: Run, project: Path, capfd: pytest.CaptureFixture[str]) -> Refus
 def finished(toy_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy project after all stages, to be read only."""
     folder = tmp_path_factory.mktemp("finished")
-    shutil.copytree(toy_model, folder / "toy/model")
-    write_rows(folder)
-    write_general(folder)
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    write_params(folder, **TOY)
+    set_up(folder, toy_model)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for name in STAGES:
-            run_stage(importlib.import_module(f"stages.{name}").main)
+        run_stages(*STAGES)
     return folder
+
+
+@pytest.fixture
+def finished_project(finished: Path, project: Path) -> Path:
+    """The toy project after all stages, to be changed; the current folder."""
+    return shutil.copytree(finished, project, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")

@@ -22,36 +22,38 @@ COMMANDS = [
 ] + [command for text in PAGES.values() for command in re.findall(r"`(dvc exp run [^`]+)`", text)]
 
 
+def marked(page: str, name: str) -> str:
+    """What stands between `<!-- name ... -->` and `<!-- /name -->` in a page."""
+    found = re.search(rf"<!-- {name}.*?-->\n(.*?)\n<!-- /{name} -->", PAGES[page], re.S)
+    assert found
+    return found[1]
+
+
 def test_the_table_is_that_of_the_committed_metrics() -> None:
     metrics = json.loads((ROOT / "results/metrics.json").read_text(encoding="utf-8"))
-    shown = re.search(r"<!-- result.*?-->\n(.*?)\n<!-- /result -->", README, re.S)
-    assert shown
-    assert shown[1] == headline(metrics)
+    assert marked("README.md", "result") == headline(metrics)
 
 
 def test_the_quality_table_is_that_of_the_committed_results() -> None:
     result = json.loads((ROOT / "results/quality.json").read_text(encoding="utf-8"))
-    shown = re.search(r"<!-- quality.*?-->\n(.*?)\n<!-- /quality -->", PAGES["docs/engine.md"], re.S)
-    assert shown
-    assert shown[1] == quality.table(result["recipes"])
+    assert marked("docs/engine.md", "quality") == quality.table(result["recipes"])
 
 
 def test_the_tables_of_scaling_are_those_of_the_benchmarks() -> None:
-    text = PAGES["docs/scaling.md"]
     runs = json.loads((ROOT / "results/scale.json").read_text(encoding="utf-8"))["runs"]
     wanted = {"cost": cost.checked(), "predicted": cost.predicted(), "scale": scale.table(runs)}
     for name, table in wanted.items():
-        assert re.search(rf"<!-- {name}.*?-->\n(.*?)\n<!-- /{name} -->", text, re.S)[1] == table
+        assert marked("docs/scaling.md", name) == table
 
 
 def test_the_speed_table_is_that_of_the_committed_results() -> None:
     result = json.loads((ROOT / "results/benchmark.json").read_text(encoding="utf-8"))
     assert [*result["cases"], *(["gpu"] if "gpu" not in result["machine"] else [])] == list(CASES), "each is measured"
-    shown = re.search(r"<!-- benchmark.*?-->\n(.*?)\n<!-- /benchmark -->", PAGES["docs/engine.md"], re.S)
     names = [field.name for field in fields(Line) if field.name != "note"]
     table = [line for case in result["cases"].values() for line in case["table"]]
-    assert shown
-    assert shown[1] == markdown([Line(**{name: line[name] for name in names}) for line in table])
+    assert marked("docs/engine.md", "benchmark") == markdown(
+        [Line(**{name: line[name] for name in names}) for line in table]
+    )
 
 
 def test_the_defaults_beat_the_usual_recipes_with_every_seed() -> None:

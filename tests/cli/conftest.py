@@ -121,10 +121,11 @@ def new_adapter(folder: Path, method: str, **settings: object) -> Path:
     return folder
 
 
-def plain_peft(adapter: Path, base: Path = Path("models/base")):
+def plain_peft(adapter: Path):
     """The adapter in PEFT's own class, on transformers' own model, and the tokenizer."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    base = Path("models/base")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(adapter)).eval()
     return model, AutoTokenizer.from_pretrained(base)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +15,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from tests.clones import environment
+from tests.clones import environment, wait
 from tests.toy import ROOT, write_params
 
 TWO = "torchrun --nproc-per-node 2"
@@ -99,10 +98,7 @@ def stages_in(folder: Path) -> list[psutil.Process]:
 
 
 def wait_for_a_checkpoint(folder: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not list(folder.glob(".resume/*/checkpoint-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait(lambda: list(folder.glob(".resume/*/checkpoint-*")), every=0.01)
 
 
 def test_a_process_that_dies_ends_all_and_the_next_run_goes_on(project: Path) -> None:
@@ -152,10 +148,7 @@ def test_after_a_sigkill_of_the_stage_no_process_stays(project: Path) -> None:
     wait_for_a_checkpoint(project)
     stage.kill()
     stage.communicate(timeout=20)
-    deadline = time.monotonic() + 10
-    while stages_in(project):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait(lambda: not stages_in(project), seconds=10)
 
 
 def test_two_hosts_meet(project: Path) -> None:

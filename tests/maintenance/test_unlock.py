@@ -4,8 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import psutil
 import pytest
 
 from softprompt.maintenance.running import is_dvc
-from tests.clones import call, environment
+from tests.clones import call, environment, wait
 from tests.toy import ROOT
 
 UNLOCK = f"PYTHONPATH={ROOT} python -m softprompt.maintenance.unlock"
@@ -31,13 +30,6 @@ def running(cwd: Path, code: str) -> Iterator[subprocess.Popen]:
     finally:
         process.kill()
         process.wait()
-
-
-def wait(until: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:

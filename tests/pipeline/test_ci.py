@@ -1,13 +1,12 @@
 """`make ci`, the steps of the pipeline's workflow, in clones as CI has them: shallow, with and without a cache."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.clones import call, installed, stages_run
+from tests.clones import call, cloned, stages_run
 from tests.toy import ROOT, STAGES, write_params
 
 DATA = "data/local/general.txt data/local/rows.json"
@@ -24,11 +23,7 @@ def summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def checkout(clone: Path, tmp_path: Path) -> Path:
     """A shallow clone of the finished one, without outputs; its origin has the branch main."""
-    subprocess.run(["git", "clone", "-q", "--depth=1", clone.as_uri(), tmp_path / "checkout"], check=True)
-    folder = tmp_path / "checkout"
-    installed(folder)
-    call(folder, "git config user.name test && git config user.email test@localhost")
-    return folder
+    return cloned(clone, tmp_path / "checkout", "--depth=1")
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.clones import call, environment
+from tests.clones import call, environment, wait
 from tests.toy import write_params
 
 
@@ -26,10 +25,11 @@ def start_training(clone: Path, *command: str) -> tuple[subprocess.Popen, psutil
 
 
 def wait_for_checkpoints(clone: Path, runs: int) -> None:
-    deadline = time.monotonic() + 120
-    while len({path.parent for path in clone.glob(".resume/*/checkpoint-*")}) < runs:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait(lambda: len({path.parent for path in clone.glob(".resume/*/checkpoint-*")}) >= runs, seconds=120, every=0.01)
+
+
+def no_process_in(clone: Path) -> bool:
+    return not any((process.info["cwd"] or "").startswith(str(clone)) for process in psutil.process_iter(["cwd"]))
 
 
 @pytest.mark.parametrize("victim", ["stage", "dvc"])
@@ -90,10 +90,7 @@ def test_unlock_ends_killed_experiments_of_the_queue(clone: Path) -> None:
     for process in of_dvc:
         if (process.info["cwd"] or "").startswith(str(clone)):
             process.kill()
-    deadline = time.monotonic() + 30
-    while any((process.info["cwd"] or "").startswith(str(clone)) for process in psutil.process_iter(["cwd"])):
-        assert time.monotonic() < deadline, "no stage goes on as an orphan"
-        time.sleep(0.1)
+    wait(lambda: no_process_in(clone), seconds=30, every=0.1)  # no stage goes on as an orphan
     assert call(clone, "dvc queue status").count("Running") == 2, "what DVC leaves behind"
     output = call(clone, "make unlock")
     assert "killed-5000: killed; the queue shows it as failed" in output

@@ -1,7 +1,6 @@
 """Outputs shared through S3 (a server on loopback that speaks its API): push, pull, what goes wrong, the registry."""
 
 import hashlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.clones import call, installed, stages_run
+from tests.clones import call, cloned, stages_run
 
 BUCKET = "pipeline"
 
@@ -63,14 +62,6 @@ def test_an_experiment_is_shared(pushed: Path, tmp_path: Path, monkeypatch: pyte
         assert (other / "dvc.lock").read_bytes() == (one / "dvc.lock").read_bytes()
     finally:
         call(pushed, "dvc exp remove -q --all-commits; git reset -q --hard HEAD~1")
-
-
-def cloned(source: Path, folder: Path) -> Path:
-    """A clone of `source` in `folder`, without outputs."""
-    subprocess.run(["git", "clone", "-q", source.as_uri(), folder], check=True)
-    installed(folder)
-    call(folder, "git config user.name test && git config user.email test@localhost")
-    return folder
 
 
 def key_of(file: Path) -> str:

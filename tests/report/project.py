@@ -30,10 +30,10 @@ def interval(mean: float, half: float = 0.1) -> dict[str, float]:
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def make_rows(count: int = 24, answered: int = 18) -> list[dict[str, Any]]:
+def make_rows(answered: int = 18) -> list[dict[str, Any]]:
     """Rows of predictions.parquet: every third is worse than the hard prompt, and some gains are equal."""
     rows = []
-    for number in range(count):
+    for number in range(24):
         text = NASTY[number % len(NASTY)]
         tuned = 2.0 + number / 10
         over_hard = -0.25 - number / 100 if number % 3 == 0 else 0.5 + (number - number % 5) / 50

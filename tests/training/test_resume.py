@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from softprompt.config.stage import run_stage
 from softprompt.provenance.origin import origin_of_a_run
 from softprompt.training import saving, training
 from softprompt.training.resume import FOLDER, key_of_the_run
+from tests.clones import wait
 from tests.toy import ROOT, write_params
 
 # Several epochs of a few steps, the last step of each with fewer micro-batches; every third step is measured.
@@ -259,11 +259,13 @@ def test_sigkill_of_the_process(project) -> None:
     command = [sys.executable, "-m", "stages.train"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     stage = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not curve.exists() or len(curve.read_text().splitlines()) < 15:
-        assert time.monotonic() < deadline
-        assert stage.poll() is None
-        time.sleep(0.005)
+
+    def begun() -> bool:
+        found = curve.exists() and len(curve.read_text().splitlines()) >= 15
+        assert found or stage.poll() is None
+        return found
+
+    wait(begun, every=0.005)
     psutil.Process(stage.pid).kill()
     stage.wait(timeout=10)
     assert not (project / "models/adapter").exists()
