@@ -132,7 +132,7 @@ def as_prefix(model: "SharedPrefixModel") -> "PeftModelForCausalLM":
         raise InputError(f"{type(frozen).__name__} has no prefix that gives the same logits: {reason}")
     none = torch.empty(0, dtype=torch.long, device=model.device)
     with torch.no_grad():
-        cache = run_prefix(frozen, model.prompt(), none).cache
+        cache = run_prefix(frozen, model.prompt(), none)
     config = PrefixTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=virtual_tokens,

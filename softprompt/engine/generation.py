@@ -1,111 +1,222 @@
 """Generation conditioned on a shared prefix, by transformers' own `generate`.
 
+`generate` goes on from the prefix's cache, and is given the ids of what comes after it. So whatever looks at ids
+(penalties on repeated tokens, stopping criteria, a streamer) would miss the preamble, and would see the padding between
+prefix and row. Where a setting looks at ids, the prefix is the prompt alone, which has no ids, and rows of equal length
+go together: ids are the row's own, as they are for the row alone.
+
 Rows of unequal length are padded between the prefix and the rest of each row; the mask hides the padding, and positions
 follow from the mask. A window of attention counts padding all the same, so where one could be left, rows of equal
 length go together and nothing is padded.
 """
 
-from collections.abc import Callable
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers.generation import GenerationMode
 
-from softprompt.data.tokens import IGNORED
-from softprompt.engine.prefix import Rows, run_prefix
+from softprompt.engine.prefix import Rows, expanded, run_prefix
 from softprompt.engine.sharing import windows_of
+
+MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.BEAM_SEARCH, GenerationMode.BEAM_SAMPLE)
+# What changes how fast answers come, and no answer. Each takes every position to have an id, or brings its own cache.
+SPEED_ONLY = (
+    "assistant_early_exit",
+    "assistant_model",
+    "assistant_tokenizer",
+    "cache_config",
+    "cache_implementation",
+    "prompt_lookup_num_tokens",
+    "use_cache",
+    "use_mtp",
+)
+ARGUMENTS = (
+    "logits_processor",
+    "prefix_allowed_tokens_fn",
+    "stopping_criteria",
+    "streamer",
+    "synced_gpus",
+    "tokenizer",
+)
+# Settings that look at scores and lengths alone; any other is taken to look at ids.
+BLIND_TO_IDS = {
+    "bos_token_id", "disable_compile", "do_sample", "early_stopping", "eos_token_id", "epsilon_cutoff", "eta_cutoff",
+    "length_penalty", "max_length", "max_new_tokens", "max_time", "min_length", "min_new_tokens", "min_p", "num_beams",
+    "num_return_sequences", "output_attentions", "output_hidden_states", "output_logits", "output_scores",
+    "pad_token_id", "remove_invalid_values", "renormalize_logits", "return_dict_in_generate", "suppress_tokens",
+    "synced_gpus", "temperature", "tokenizer", "top_h", "top_k", "top_p", "transformers_version", "typical_p",
+}  # fmt: skip
+OFF = {
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "guidance_scale": 1.0,
+    "no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+    "token_healing": False,
+}
 
 
 @dataclass(frozen=True)
 class Request:
-    """A call of `generate`: the rows as given, (rows, length), what is real in them, and the settings."""
+    """A call of `generate`.
+
+    Attributes:
+        given: the rows as given, (rows, length).
+        rows: what is real in them.
+        config: all settings, those of the model's own `generation_config` included.
+        arguments: what else transformers' `generate` is given.
+    """
 
     given: Tensor
     rows: Rows
     config: GenerationConfig
-    settings: dict[str, Any]
+    arguments: dict[str, Any]
 
     @classmethod
     def of(cls, model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor | None, **settings: Any) -> "Request":
-        """From the arguments of `generate`."""
-        config = settings.get("generation_config") or model.generation_config
-        rows = Rows.of(input_ids, attention_mask, torch.full_like(input_ids, IGNORED))
-        return cls(input_ids, rows, config, settings)
+        """From the arguments of `generate`, among which None is the same as none.
 
-    def setting(self, name: str) -> Any:
-        """What holds: the argument, else the generation config's value."""
-        value = self.settings.get(name)
-        return getattr(self.config, name) if value is None else value
+        Raises:
+            ValueError: naming what can't be done after a prompt.
+        """
+        config = copy.deepcopy(settings.pop("generation_config", None) or GenerationConfig())
+        arguments = config.update(**{name: value for name, value in settings.items() if value is not None})
+        config.update(**model.generation_config.to_dict(), defaults_only=True, allow_custom_entries=True)
+        unused = [name for name in SPEED_ONLY if arguments.pop(name, None) is not None]
+        unused += [name for name in SPEED_ONLY if getattr(config, name, None) not in (None, True, False)]
+        if unused:
+            warnings.warn(
+                f"generate: not used after a prompt, the answers are the same: {', '.join(unused)}", stacklevel=3
+            )
+        config.update(**dict.fromkeys(SPEED_ONLY))
+        refused = [name for name in arguments if name not in ARGUMENTS]
+        if config.assistant_ensemble_weight is not None:  # with it, an assistant does change answers
+            refused.append("assistant_ensemble_weight")
+        if refused:
+            raise ValueError(
+                f"generate: {', '.join(refused)}: not after a prompt; allowed: generation settings, {ARGUMENTS}"
+            )
+        if (mode := config.get_generation_mode()) not in MODES:
+            raise ValueError(
+                f"generate: {mode.value}: not after a prompt; allowed: {', '.join(mode.value for mode in MODES)}"
+            )
+        return cls(input_ids, Rows.of(input_ids, attention_mask), config, arguments)
+
+    @property
+    def looks_at_ids(self) -> bool:
+        """Whether anything but scores and lengths may decide on a token."""
+        settings = self.config.to_diff_dict().items()
+        wanted = {name for name, value in settings if value not in (None, OFF.get(name)) and name[0] != "_"}
+        return bool((wanted | set(self.arguments)) - BLIND_TO_IDS)
+
+    @property
+    def sequences(self) -> int:
+        """Answers to each row."""
+        return self.config.num_return_sequences or 1
 
     @property
     def padding(self) -> int:
         """What transformers' `generate` fills with: the padding token, else the first end token."""
-        ends = self.setting("eos_token_id")
+        ends = self.config.eos_token_id
         end = ends[0] if isinstance(ends, list) and ends else ends
-        found = self.setting("pad_token_id")
-        return next((token for token in (found, end) if isinstance(token, int)), 0)
+        return next((token for token in (self.config.pad_token_id, end) if isinstance(token, int)), 0)
 
-    def settings_for(self, length: int) -> dict[str, Any]:
+    def config_for(self, length: int) -> GenerationConfig:
         """The settings for rows that come as `length` tokens: total lengths count from the rows as given."""
-        settings = dict(self.settings)
+        config = copy.deepcopy(self.config)
         for name, new in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-            settings.pop(name, None)
-            if self.setting(name) is not None and self.setting(new) is None:
-                settings[name] = self.setting(name) + length - self.given.shape[1]
-        return settings
+            total = getattr(config, name)
+            counts = total is not None and getattr(config, new) is None
+            setattr(config, name, max(0, total + length - self.given.shape[1]) if counts else None)
+        return config
+
+    def arguments_for(self, chosen: Tensor) -> dict[str, Any]:
+        """The arguments for the rows of the indices `chosen`, (n,)."""
+        allowed = self.arguments.get("prefix_allowed_tokens_fn")
+        if allowed is None:
+            return self.arguments
+        return self.arguments | {"prefix_allowed_tokens_fn": lambda row, ids: allowed(int(chosen[row]), ids)}
 
 
-def generate_from_prompt(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, request: Request) -> Any:
-    """Answers conditioned on `prompt`, which runs once with what all rows begin with; see `run_prefix`."""
-    width = request.rows.input_ids.shape[1] + (request.setting("max_new_tokens") or 2**31)
+def generate_after_prompt(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, request: Request) -> Any:
+    """Answers conditioned on `prompt`, which runs once, with what all rows begin with where nothing looks at ids."""
+    width = request.rows.width + (request.config.max_new_tokens or 2**31)
     if isinstance(prompt, Tensor | DynamicCache):
         width += prompt.shape[1] if isinstance(prompt, Tensor) else prompt.get_seq_length()
-    if width <= _window(model):
-        return _as_given(request, _behind(model, prompt, request, request.rows), request.rows.width)
-    return in_equal_lengths(request, lambda rows: _behind(model, prompt, request, rows))
+    if width > _window(model) or request.looks_at_ids:
+        return in_equal_lengths(request, lambda chosen: _after(model, prompt, request, chosen))
+    everything = torch.arange(len(request.given), device=request.given.device)
+    return _as_given(request, _after(model, prompt, request, everything))
 
 
-def in_equal_lengths(request: Request, generate: Callable[[Rows], Any]) -> Any:
-    """`generate` for the rows of each length by themselves, whose sequences begin with them; then all in order.
+def in_equal_lengths(request: Request, generate: Callable[[Tensor], Any]) -> Any:
+    """`generate` for the rows of each length by themselves, given their indices, (n,); then all in order.
 
-    Where there are several lengths, an output object keeps its sequences and nothing else: scores share no shape.
+    `generate` returns sequences without the rows. Where there are several lengths, an output object keeps its sequences
+    and nothing else: scores share no shape.
     """
     lengths = request.rows.lengths
     groups = [(lengths == length).nonzero().squeeze(1) for length in lengths.unique()]
-    outputs = [generate(request.rows.select(group)) for group in groups]
+    outputs = [generate(group) for group in groups]
     if len(groups) == 1:
-        return _as_given(request, outputs[0], int(lengths[0]))
-    sequences = request.setting("num_return_sequences") or 1
-    answers = [_sequences(output)[:, int(lengths[group[0]]) :] for group, output in zip(groups, outputs, strict=True)]
-    width = max(answer.shape[1] for answer in answers)
-    together = request.given.new_full((len(request.given) * sequences, width), request.padding)
-    for group, answer in zip(groups, answers, strict=True):
-        places = (group.unsqueeze(1) * sequences + torch.arange(sequences, device=group.device)).flatten()
-        together[places, : answer.shape[1]] = answer
-    together = torch.cat([request.given.repeat_interleave(sequences, dim=0), together], dim=1)
-    return together if isinstance(outputs[0], Tensor) else type(outputs[0])(sequences=together)
+        return _as_given(request, outputs[0])
+    width = max(_sequences(output).shape[1] for output in outputs)
+    together = request.given.new_full((len(request.given) * request.sequences, width), request.padding)
+    for group, output in zip(groups, outputs, strict=True):
+        places = (
+            group.unsqueeze(1) * request.sequences + torch.arange(request.sequences, device=group.device)
+        ).flatten()
+        together[places, : _sequences(output).shape[1]] = _sequences(output)
+    return _as_given(request, together if isinstance(outputs[0], Tensor) else type(outputs[0])(sequences=together))
 
 
-def _behind(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, request: Request, rows: Rows) -> Any:
-    """`generate` from the cache of the prefix on, expanded over `rows`; sequences begin with `rows.width` tokens."""
-    count, common = len(rows.input_ids), rows.preamble_length()
+def _after(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, request: Request, chosen: Tensor) -> Any:
+    """`generate` for the rows of the indices `chosen` from the cache of the prefix on; sequences are the answers."""
+    rows = request.rows.select(chosen)
+    count, common = len(chosen), 0 if request.looks_at_ids else rows.preamble_length()
     prefix = run_prefix(model, prompt, rows.input_ids[0, :common])
-    sequences = request.setting("num_return_sequences") or 1
-    cache = prefix.expanded(count * max(request.setting("num_beams") or 1, sequences))
+    cache = expanded(prefix, count * max(request.config.num_beams or 1, request.sequences))
     rest = rows.input_ids[:, common:]
     real = torch.arange(rest.shape[1], device=rest.device) < (rows.lengths - common).unsqueeze(1)
     order = real.to(torch.int8).argsort(dim=1, stable=True)  # padding to the left
     rest, real = rest.gather(1, order), real.gather(1, order)
     ahead = cache.get_seq_length() if cache is not None else 0
-    # Virtual tokens have no ids. Padding in their place is what penalties on repeated tokens mind least.
-    stand_in = rest.new_full((count, ahead - common), request.padding)
-    ids = torch.cat([stand_in, rows.input_ids[:, :common], rest], dim=1)
+    # A mask longer than the ids: transformers takes the ids for what comes after the cache.
     mask = torch.cat([real.new_ones(count, ahead), real], dim=1).long()
-    settings = request.settings_for(ids.shape[1])
-    output = cast(Any, model).generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **settings)
-    return _without(output, ids.shape[1] - rows.width)
+    with without_own_settings(model):
+        output = cast(Any, model).generate(
+            input_ids=rest,
+            attention_mask=mask,
+            past_key_values=cache,
+            generation_config=request.config_for(rest.shape[1]),
+            **request.arguments_for(chosen),
+        )
+    return answers_of(output, rest.shape[1])
+
+
+@contextmanager
+def without_own_settings(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block the model's own `generation_config`, which fills what is None, says nothing."""
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def answers_of(output: Any, given: int) -> Any:
+    """The output without the first `given` tokens of its sequences."""
+    if isinstance(output, Tensor):
+        return output[:, given:]
+    output.sequences = output.sequences[:, given:]
+    return output
 
 
 def _window(model: PreTrainedModel) -> int:
@@ -120,19 +231,10 @@ def _sequences(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.sequences
 
 
-def _without(output: Any, ahead: int) -> Any:
-    """The output without the first `ahead` tokens of its sequences."""
-    if isinstance(output, Tensor):
-        return output[:, ahead:]
-    output.sequences = output.sequences[:, ahead:]
-    return output
-
-
-def _as_given(request: Request, output: Any, length: int) -> Any:
-    """The output with the rows as given in place of the first `length` tokens of its sequences."""
-    sequences = request.setting("num_return_sequences") or 1
-    answers = _sequences(output)[:, length:]
-    answers = torch.cat([request.given.repeat_interleave(sequences, dim=0), answers], dim=1)
+def _as_given(request: Request, output: Any) -> Any:
+    """The output with the rows as given before its sequences."""
+    rows = request.given.repeat_interleave(request.sequences, dim=0)
+    answers = torch.cat([rows, _sequences(output)], dim=1)
     if isinstance(output, Tensor):
         return answers
     output.sequences = answers

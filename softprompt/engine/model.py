@@ -14,12 +14,17 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from softprompt.data.tokens import Row
 from softprompt.engine.batches import collate
-from softprompt.engine.generation import Request, generate_from_prompt, in_equal_lengths
+from softprompt.engine.generation import (
+    Request,
+    answers_of,
+    generate_after_prompt,
+    in_equal_lengths,
+    without_own_settings,
+)
 from softprompt.engine.linear import freeze
 from softprompt.engine.losses import losses_of_logits
 from softprompt.engine.packed import packed_losses, packing_obstacle
 from softprompt.engine.packing import pack, unpadded
-from softprompt.engine.prefix import Rows
 from softprompt.engine.sharing import obstacle
 
 METHODS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
@@ -168,11 +173,14 @@ class SharedPrefixModel(PeftModelForCausalLM):
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As PEFT's `generate`: rows padded anywhere, answers equal to those of each row alone.
 
-        The prompt and the rows' common preamble run once; transformers' `generate` goes on from their cache, so all of
-        its settings hold. Rows may come as the first argument, `inputs` or `input_ids`.
+        The prompt and the rows' common preamble run once; transformers' `generate` goes on from their cache. Rows may
+        come as the first argument, `inputs` or `input_ids`.
 
         Returns:
             What transformers' `generate` returns: the rows as given, and after them the new tokens.
+
+        Raises:
+            ValueError: naming what can't be done after a prompt: decoding by contrast, `negative_prompt_ids`, ….
         """
         ids = args[0] if args else kwargs.pop("inputs", kwargs.pop("input_ids", None))
         if ids is None or kwargs.get("inputs_embeds") is not None:
@@ -180,11 +188,15 @@ class SharedPrefixModel(PeftModelForCausalLM):
         request = Request.of(self.frozen, ids, kwargs.pop("attention_mask", None), **kwargs)
         with torch.no_grad():
             if self.shares_prefix:
-                return generate_from_prompt(self.frozen, self.prompt(), request)
+                return generate_after_prompt(self.frozen, self.prompt(), request)
             return in_equal_lengths(request, partial(self._generate_unshared, request))
 
-    def _generate_unshared(self, request: Request, rows: Rows) -> Any:
+    def _generate_unshared(self, request: Request, chosen: Tensor) -> Any:
         """PEFT's `generate` for rows of equal length, without a cache: with one it loses the prompt in some models."""
-        settings = {**request.settings_for(rows.width), "use_cache": False}
-        mask = torch.ones_like(rows.input_ids)
-        return super().generate(input_ids=rows.input_ids, attention_mask=mask, **settings)
+        ids = request.rows.select(chosen).input_ids
+        config = request.config_for(ids.shape[1])
+        config.use_cache = False
+        arguments = {"attention_mask": torch.ones_like(ids), "generation_config": config}
+        with without_own_settings(self.frozen):
+            output = super().generate(input_ids=ids, **arguments, **request.arguments_for(chosen))
+        return answers_of(output, ids.shape[1])

@@ -97,7 +97,7 @@ def _trial(model: PreTrainedModel, windows: dict[int, int | None], *, trained: b
         prompt = None
         if trained:
             beginning = torch.tensor(rows[0][:common], device=model.device)
-            prompt = run_prefix(model, None, beginning).cache
+            prompt = run_prefix(model, None, beginning)
             rows = [row[common:] for row in rows]
         packed = pack([{"input_ids": row, "labels": [IGNORED] * len(row)} for row in rows]).to(model.device)
         states, layout = _last_states(model, prompt, packed)

@@ -6,7 +6,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from softprompt.engine.losses import head_logits
-from softprompt.engine.prefix import run_prefix
+from softprompt.engine.prefix import expanded, run_prefix
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the largest logit; what is wrong is wrong by far more
 LOW_PRECISION = 5e-2
@@ -60,5 +60,5 @@ def _trial(model: PreTrainedModel) -> str | None:
 def _logits_after_prefix(model: PreTrainedModel, preamble: Tensor, ids: Tensor) -> Tensor:
     """Logits of the second of two equal rows `ids` after a prefix that was run once: (length, vocabulary)."""
     prefix = run_prefix(model, None, preamble)
-    rows = model.get_decoder()(input_ids=ids.expand(2, -1), past_key_values=prefix.expanded(2), use_cache=True)
+    rows = model.get_decoder()(input_ids=ids.expand(2, -1), past_key_values=expanded(prefix, 2), use_cache=True)
     return head_logits(model, rows.last_hidden_state[1])

@@ -39,7 +39,6 @@ UNLABELLED = [-100] * 4
 PREAMBLES: list[tuple[list[Row], int]] = [
     ([row(9, 3, SHORT), row(12, 3, SHORT)], 4),
     ([row(9, 3, SHORT), row(4, 0, SHORT)], 3),  # the shortest row keeps its last token
-    ([([7, 8, 9, 3], UNLABELLED), ([7, 8, 9, 4], [-100, -100, 9, -100])], 2),  # not over a label of any row
     (
         [([7, 8, 9, 3], UNLABELLED), ([7, 5, 9, 4], UNLABELLED)],
         1,

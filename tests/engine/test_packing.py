@@ -13,7 +13,7 @@ from transformers import DynamicCache
 from softprompt.engine.attention import in_blocks, packed_attention
 from softprompt.engine.layout import BLOCK, Layout
 from softprompt.engine.packing import pack, unpadded
-from tests.engine.batches import PREAMBLES, SHORT, Row, padded, row
+from tests.engine.batches import PREAMBLES, SHORT, UNLABELLED, Row, padded, row
 
 HEADS, KEY_HEADS, SIZE = 4, 2, 16
 
@@ -22,7 +22,13 @@ def packed(*rows: Row) -> Any:
     return pack([{"input_ids": ids, "labels": labels} for ids, labels in rows])
 
 
-@pytest.mark.parametrize(("rows", "length"), PREAMBLES)
+@pytest.mark.parametrize(
+    ("rows", "length"),
+    [
+        *PREAMBLES,
+        ([([7, 8, 9, 3], UNLABELLED), ([7, 8, 9, 4], [-100, -100, 9, -100])], 2),  # not over a label of any row
+    ],
+)
 def test_where_the_preamble_ends(rows: list[Row], length: int) -> None:
     assert packed(*rows).preamble == length
 
