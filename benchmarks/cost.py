@@ -114,7 +114,7 @@ def checked() -> str:
             f"{last['useful_gflop'] / found['count']:.1f}",
             f"{baseline:.1f}",
             f"{baseline / on_paper:.2f}x",
-            f"{table.get('ratio_helped') or table['ratio']:.2f}x",
+            f"{table['ours'] / table['baseline_helped']:.2f}x",
             f"{model.kept * (step.prefix + step.tokens) * 4 / 2**20:,.0f}",
             f"{last['mib_above_weights']:,.0f}",
         ]

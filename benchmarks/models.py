@@ -12,9 +12,8 @@ from softprompt.config import Params, load_params
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.training.base import load_base_model
 
-# The baseline; the baseline with our matrix products; the baseline with length-grouped batches; ours; ours with
-# compiled layers.
-Side = Literal["peft", "peft, our products", "peft, length-grouped", "ours", "ours, compiled"]
+# The baseline; the baseline with our matrix products, under torch.compile, and with length-grouped batches; ours.
+Side = Literal["peft", "peft, our products", "peft, compiled", "peft, length-grouped", "ours"]
 
 
 def benchmark_params(device: str = "cpu", dtype: str = "float32") -> Params:
@@ -29,25 +28,21 @@ def soft_prompt_model(
     """The model in `folder` behind a random soft prompt, loaded as the side's users load it; all of it resident."""
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
     params = benchmark_params(device, dtype)
-    if side.startswith("ours") or side == "peft, our products":
+    if side in ("ours", "peft, our products"):
         base = load_base_model(Path(folder), params)
     else:
         torch.set_num_threads(params.threads)
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
     torch.manual_seed(0)  # the same prompt on all sides
-    model = SharedPrefixModel(base, config) if side.startswith("ours") else get_peft_model(base, config)
+    model = SharedPrefixModel(base, config) if side == "ours" else get_peft_model(base, config)
     model.to(device)
     touch(model)
-    if side == "ours, compiled":
-        for layer in base.get_decoder().layers:
-            layer.compile(dynamic=True)
     return model
 
 
-def write_qwen(folder: Path) -> None:
-    """A model of Qwen2.5-0.5B's architecture (its config.json on the hub) with random weights."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
+def qwen_config() -> Qwen2Config:
+    """Qwen2.5-0.5B's architecture, by its config.json on the hub."""
+    return Qwen2Config(
         vocab_size=151936,
         hidden_size=896,
         intermediate_size=4864,
@@ -59,4 +54,9 @@ def write_qwen(folder: Path) -> None:
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         tie_word_embeddings=True,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+
+
+def write_qwen(folder: Path) -> None:
+    """A model of that architecture with random weights."""
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(qwen_config()).save_pretrained(folder)

@@ -78,7 +78,7 @@ def run_module(module: str, *arguments: str, folder: Path | None = None) -> None
 
 
 def _median(rounds: list[Figures]) -> Figures:
-    return {
+    return {"rounds": [figures.get("rows_per_second") for figures in rounds]} | {
         name: statistics.median(figures[name] for figures in rounds) if isinstance(value, int | float) else value
         for name, value in rounds[0].items()
     }

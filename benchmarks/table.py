@@ -16,7 +16,9 @@ class Line:
         baseline: the usual way; None where there is no such figure.
         baseline_helped: the usual way with an advantage that is not the engine's: in training our matrix products, in
             evaluation length-grouped batches, in generation batches at all.
+        baseline_compiled: the usual way under torch.compile.
         ours: this pipeline.
+        ratios: ours by the baseline's, the least and the most of all rounds.
         target: in words; "" where there is none.
         reached: None where there is no target.
         note: what a reader has to know about the figures.
@@ -26,7 +28,9 @@ class Line:
     unit: str
     baseline: float | None
     baseline_helped: float | None
+    baseline_compiled: float | None
     ours: float
+    ratios: tuple[float, float] | None = None
     target: str = ""
     reached: bool | None = None
     note: str = ""
@@ -36,27 +40,25 @@ class Line:
         """Ours by the baseline's."""
         return self.ours / self.baseline if self.baseline else None
 
-    @property
-    def ratio_helped(self) -> float | None:
-        """Ours by that of the helped baseline."""
-        return self.ours / self.baseline_helped if self.baseline_helped else None
-
     def as_json(self) -> dict[str, Any]:
-        """All figures, with the ratios."""
-        return {**asdict(self), "ratio": self.ratio, "ratio_helped": self.ratio_helped}
+        """All figures, with the ratio."""
+        return {**asdict(self), "ratio": self.ratio}
 
 
 def markdown(lines: list[Line]) -> str:
     """The table, and under it the notes."""
-    header = ["work", "unit", "baseline", "baseline, helped", "ours", "ratio", "to helped", "target", "reached"]
+    header = ["work", "unit", "baseline", "helped", "compiled", "ours", "ratio", "of rounds", "target", "reached"]
     made = table([header, *map(_cells, lines)], texts=len(header))
     notes = [f"- {line.work}: {line.note}" for line in lines if line.note]
     return "\n".join([made, "", *notes]) if notes else made
 
 
 def _cells(line: Line) -> list[str]:
-    figures = [_number(value) for value in (line.baseline, line.baseline_helped, line.ours)]
-    ratios = [f"{value:.2f}x" if value else "-" for value in (line.ratio, line.ratio_helped)]
+    figures = [_number(value) for value in (line.baseline, line.baseline_helped, line.baseline_compiled, line.ours)]
+    ratios = [
+        f"{line.ratio:.2f}x" if line.ratio else "-",
+        "{:.2f} to {:.2f}".format(*line.ratios) if line.ratios else "",
+    ]
     reached = "" if line.reached is None else "yes" if line.reached else "NO"
     return [line.work, line.unit, *figures, *ratios, line.target, reached]
 

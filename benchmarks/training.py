@@ -3,6 +3,7 @@
 import math
 import tempfile
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,10 +71,12 @@ def train(
         | {"batch_size": batch_size, "gradient_accumulation_steps": accumulation, "learning_rate": LEARNING_RATE}
         | {"method": "prompt_tuning", "optim": "adamw_torch", "max_grad_norm": 1.0}
     )
-    longest = chosen.select(row_lengths(chosen).argsort()[-batch_size * accumulation :])
-    run: Any = _by_learn if isinstance(tuned, SharedPrefixModel) else _by_trainer
+    step, order = batch_size * accumulation, row_lengths(chosen).argsort(kind="stable")
+    # The longest rows for the memory, and others, since what is compiled for one length is compiled anew for a second.
+    warm = chosen.select([*order[-step:], *order[:step]])
+    run: Any = _by_learn if isinstance(tuned, SharedPrefixModel) else partial(_by_trainer, side == "peft, compiled")
     before = {name: value.clone() for name, value in tuned.prompt_encoder.state_dict().items()}
-    warm_up, _ = run(tuned, longest, train)
+    warm_up, _ = run(tuned, warm, train)
     tuned.prompt_encoder.load_state_dict(before)
     seconds, losses = run(tuned, chosen, train)
     figures: dict[str, Any] = {
@@ -103,7 +106,7 @@ def _by_learn(model: SharedPrefixModel, rows: Dataset, train: Train) -> tuple[fl
     return time.perf_counter() - start, losses
 
 
-def _by_trainer(model: PeftModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
+def _by_trainer(compiled: bool, model: PeftModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
     """The same by `Trainer`, with dynamic padding."""
     arguments = TrainingArguments(
         output_dir=tempfile.gettempdir(),  # nothing is saved
@@ -116,6 +119,7 @@ def _by_trainer(model: PeftModel, rows: Dataset, train: Train) -> tuple[float, l
         gradient_accumulation_steps=train.gradient_accumulation_steps,
         train_sampling_strategy="sequential",
         use_cpu=model.device.type == "cpu",
+        torch_compile=compiled,
         logging_steps=1,
         save_strategy="no",
         report_to="none",

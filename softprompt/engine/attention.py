@@ -1,28 +1,33 @@
 """Attention over a packed sequence, as an implementation that every attention layer of a model calls.
 
 transformers' `AttentionInterface` knows it by name; the layout of the batch comes with the call (see
-`softprompt.engine.layout`). On a CPU rows of similar length are padded to the longest of them, and see the prefix's
-keys and their own under one mask, the same for all: nothing but attention sees padding. On a GPU FlexAttention takes
-the sequence as it is.
+`softprompt.engine.layout`). Rows are padded to one width, and see the prefix's keys and their own under one mask, the
+same for all: nothing but attention sees padding. Padding stands after a row's tokens, so the mask is the causal one of
+queries that stand at the last of the keys, which a GPU's flash kernels know without a tensor.
+
+FlexAttention would take the sequence as it is. On an H200 it needed 9 ms for a layer's backward of 32 rows of 512
+tokens, where PEFT's whole forward and backward have 7 ms a layer: all queries look at the prefix's block of keys,
+which one processor works off.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxRequest, flex_attention
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from softprompt.engine.layout import Group, Layout
 
 NAME = "packed_rows"
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+@torch.compiler.disable  # how many groups there are, and how wide, would be compiled in
 def packed_attention(
     module: Any,
     query: Tensor,
@@ -53,22 +58,16 @@ def packed_attention(
     Returns:
         (1, length, heads, size), and no weights.
     """
-    layout.windows[module.layer_idx] = sliding_window
+    if layout.windows is not None:
+        layout.windows[module.layer_idx] = sliding_window
     ahead = 0
     if layout.trained is not None:
         trained = layout.trained.layers[module.layer_idx]
         ahead = trained.keys.shape[2]
         key = torch.cat([trained.keys.to(key.device), key], dim=2)
         value = torch.cat([trained.values.to(value.device), value], dim=2)
-    seen: dict[str, Any] = {"layout": layout, "ahead": ahead, "window": sliding_window}
-    if query.device.type != "cpu":
-        return in_blocks(query, key, value, **seen, scaling=scaling, softcap=softcap, sinks=s_aux), None
-    if softcap is None and s_aux is None:
-        grouped = query.shape[1] != key.shape[1]
-        attend: Attend = partial(scaled_dot_product_attention, scale=scaling, enable_gqa=grouped)
-    else:
-        attend = partial(_attend, scaling=scaling, softcap=softcap, sinks=s_aux)
-    return _in_rows(query, key, value, **seen, attend=attend), None
+    attend = partial(_attend, window=sliding_window, scaling=scaling, softcap=softcap, sinks=s_aux, layout=layout)
+    return _in_rows(query, key, value, layout=layout, ahead=ahead, attend=attend), None
 
 
 AttentionInterface.register(NAME, packed_attention)
@@ -85,42 +84,48 @@ def packed_attention_in(decoder: PreTrainedModel) -> Iterator[None]:
         decoder.set_attn_implementation(before)
 
 
-def _in_rows(
-    query: Tensor, key: Tensor, value: Tensor, *, layout: Layout, ahead: int, window: int | None, attend: Attend
-) -> Tensor:
+def _in_rows(query: Tensor, key: Tensor, value: Tensor, *, layout: Layout, ahead: int, attend: Attend) -> Tensor:
     """By one call for the prefix and one for each group of rows."""
-    prefix, common, groups = layout.prefix, ahead + layout.prefix, layout.groups()
-    own = [group.length for group in groups]
+    prefix, common = layout.prefix, ahead + layout.prefix
+    own = [len(group.place) for group in layout.groups]
     # Not by slices: the gradient of each is as large as the whole.
     first_queries, *queries = query.split([prefix, *own], dim=2)
     first_keys, *keys = key.split([common, *own], dim=2)
     first_values, *values = value.split([common, *own], dim=2)
     parts = []
     if prefix:
-        mask = layout.mask(prefix, common, window, query.dtype)
-        parts.append(attend(first_queries, first_keys, first_values, mask).transpose(1, 2))
-    for group, *of_group in zip(groups, queries, keys, values, strict=True):
+        parts.append(attend(first_queries, first_keys, first_values).transpose(1, 2))
+    for group, *of_group in zip(layout.groups, queries, keys, values, strict=True):
         q, k, v = (_rows_of(part, group) for part in of_group)
         k = torch.cat([first_keys.expand(group.rows, -1, -1, -1), k], dim=2)
         v = torch.cat([first_values.expand(group.rows, -1, -1, -1), v], dim=2)
-        found = attend(q, k, v, layout.mask(group.width, common + group.width, window, query.dtype))
-        found = found.transpose(1, 2).flatten(0, 1)
+        found = attend(q, k, v).transpose(1, 2).flatten(0, 1)
         parts.append(_packed(found, group).unsqueeze(0))
     return torch.cat(parts, dim=1)
 
 
 def _rows_of(packed: Tensor, group: Group) -> Tensor:
-    """(1, heads, positions, size) -> (rows, heads, longest, size)."""
+    """(1, heads, positions, size) -> (rows, heads, width, size); what stands at padding is anything finite."""
     positions = packed[0].transpose(0, 1)
-    return _spread(positions, group).unflatten(0, (group.rows, group.width)).transpose(1, 2)
+    if group.padding is not None:
+        # The gradient at padding is zero: no real query sees it, and what a padded query finds is dropped.
+        positions = _Rearranged.apply(positions, group.position.flatten(), group.place, None)
+    return positions.unflatten(0, (group.rows, group.width)).transpose(1, 2)
 
 
-# Every position of a row has one place among the padded rows, so that each of the two is the other's gradient, by
-# copies; torch's own gradient of `index_select` adds row by row.
+def _packed(x: Tensor, group: Group) -> Tensor:
+    """(rows x width, …) -> (positions, …) of a group's rows, without the padding."""
+    if group.padding is None:
+        return x
+    return _Rearranged.apply(x, group.place, group.position.flatten(), group.padding.flatten())
 
 
 class _Rearranged(torch.autograd.Function):
-    """`x` at the indices `there`, (n, …) -> (m, …); its gradient is the result's at `back`, and zero at `nowhere`."""
+    """`x` at the indices `there`, (n, …) -> (m, …); its gradient is the result's at `back`, and zero where `nowhere`.
+
+    Every position of a row has one place among the padded rows, so that each is the other's gradient, by copies;
+    torch's own gradient of `index_select` adds row by row.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor, nowhere: Tensor | None) -> Tensor:
@@ -130,77 +135,40 @@ class _Rearranged(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         gradient = gradients[0].index_select(0, ctx.back)
-        return gradient if ctx.nowhere is None else gradient.index_fill_(0, ctx.nowhere, 0), None, None, None
-
-
-def _spread(x: Tensor, group: Group) -> Tensor:
-    """(positions, …) of a group's rows -> (rows x longest, …); what stands at padding is anything finite."""
-    # The gradient at padding is zero: no real query sees it, and what a padded query finds is dropped.
-    return _Rearranged.apply(x, group.position, group.place, None) if len(group.padding) else x
-
-
-def _packed(x: Tensor, group: Group) -> Tensor:
-    """(rows x longest, …) -> (positions, …) of a group's rows, without the padding."""
-    return _Rearranged.apply(x, group.place, group.position, group.padding) if len(group.padding) else x
+        if ctx.nowhere is not None:
+            gradient.masked_fill_(ctx.nowhere.view(-1, *[1] * (gradient.dim() - 1)), 0)
+        return gradient, None, None, None
 
 
 def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Tensor,
     *,
+    window: int | None,
     scaling: float | None,
     softcap: float | None,
     sinks: Tensor | None,
+    layout: Layout,
 ) -> Tensor:
-    """What torch's own function can't: bounded scores, and sinks."""
-    repeats = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    """Attention of queries that stand at the last positions of the keys, each in one tensor of padded rows."""
+    queries, keys, repeats = query.shape[2], key.shape[2], query.shape[1] // key.shape[1]
+    on_cpu, plain = query.device.type == "cpu", softcap is None and sinks is None
+    # Flash kernels take grouped keys, other kernels of a GPU don't.
+    flash = window is None and query.dtype in (torch.float16, torch.bfloat16)
+    if repeats > 1 and not (plain and (on_cpu or flash)):
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    if plain:
+        causal = not on_cpu and window is None
+        mask = causal_lower_right(queries, keys) if causal else layout.mask(queries, keys, window, query)
+        grouped = key.shape[1] != query.shape[1]
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped)
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     if softcap is not None:
         scores = (scores / softcap).tanh() * softcap
-    scores = scores + mask
+    scores = scores + layout.mask(queries, keys, window, query)
     if sinks is not None:
         sink = sinks.to(scores.dtype).view(1, -1, 1, 1).expand(len(scores), -1, scores.shape[2], 1)
         scores = torch.cat([scores, sink], dim=3)
     weights = scores.softmax(dim=3, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
     return weights[..., : key.shape[2]] @ value
-
-
-def in_blocks(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    layout: Layout,
-    ahead: int,
-    scaling: float | None,
-    window: int | None,
-    softcap: float | None,
-    sinks: Tensor | None,
-) -> Tensor:
-    """By FlexAttention, after `ahead` trained keys; arguments and result are those of `packed_attention`."""
-
-    def bounded(score: Tensor, *_: Tensor) -> Tensor:
-        return score if softcap is None else torch.tanh(score / softcap) * softcap
-
-    found, aux = _flex(query.device.type)(
-        query,
-        key,
-        value,
-        score_mod=None if softcap is None else bounded,
-        block_mask=layout.blocks(ahead, window),
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-        return_aux=AuxRequest(lse=True),
-    )
-    if sinks is not None:  # a sink adds exp(sink) to the softmax's denominator
-        found = found * torch.sigmoid(aux.lse - sinks.view(1, -1, 1)).unsqueeze(3).to(found.dtype)
-    return found.transpose(1, 2).contiguous()
-
-
-@cache
-def _flex(device: str) -> Any:
-    # Compiled by ourselves: transformers' wrapper does it in `max-autotune` mode for training, which takes minutes.
-    return flex_attention if device == "cpu" else torch.compile(flex_attention)

@@ -13,16 +13,18 @@ length go together and nothing is padded.
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers import Cache, GenerationConfig, PreTrainedModel
 from transformers.generation import GenerationMode
 
-from softprompt.engine.prefix import Rows, expanded, run_prefix
+from softprompt.engine.compiled import on_one_gpu
+from softprompt.engine.decoding import steps_by_graph
+from softprompt.engine.prefix import Prompt, Rows, expanded, prompt_lengths, run_prefix
 from softprompt.engine.sharing import windows_of
 
 MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.BEAM_SEARCH, GenerationMode.BEAM_SAMPLE)
@@ -53,6 +55,7 @@ BLIND_TO_IDS = {
     "pad_token_id", "remove_invalid_values", "renormalize_logits", "return_dict_in_generate", "suppress_tokens",
     "synced_gpus", "temperature", "tokenizer", "top_h", "top_k", "top_p", "transformers_version", "typical_p",
 }  # fmt: skip
+NO_WINDOW = 2**62
 OFF = {
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
@@ -145,11 +148,17 @@ class Request:
         return self.arguments | {"prefix_allowed_tokens_fn": lambda row, ids: allowed(int(chosen[row]), ids)}
 
 
-def generate_after_prompt(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, request: Request) -> Any:
+def _steps_alike(model: PreTrainedModel, config: GenerationConfig, given: int) -> int:
+    """How many tokens come after `given` at most, where steps are one program whatever came before; else 0."""
+    plain = (config.num_beams or 1) == 1 and not config.return_dict_in_generate
+    if not plain or not on_one_gpu(model) or _window(model) < NO_WINDOW:
+        return 0
+    return config.max_new_tokens or max(0, (config.max_length or 0) - given)
+
+
+def generate_after_prompt(model: PreTrainedModel, prompt: Prompt, request: Request) -> Any:
     """Answers conditioned on `prompt`, which runs once, with what all rows begin with where nothing looks at ids."""
-    width = request.rows.width + (request.config.max_new_tokens or 2**31)
-    if isinstance(prompt, Tensor | DynamicCache):
-        width += prompt.shape[1] if isinstance(prompt, Tensor) else prompt.get_seq_length()
+    width = sum(prompt_lengths(prompt)) + request.rows.width + (request.config.max_new_tokens or 2**31)
     if width > _window(model) or request.looks_at_ids:
         return in_equal_lengths(request, lambda chosen: _after(model, prompt, request, chosen))
     everything = torch.arange(len(request.given), device=request.given.device)
@@ -177,25 +186,31 @@ def in_equal_lengths(request: Request, generate: Callable[[Tensor], Any]) -> Any
     return _as_given(request, together if isinstance(outputs[0], Tensor) else type(outputs[0])(sequences=together))
 
 
-def _after(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, request: Request, chosen: Tensor) -> Any:
+def _after(model: PreTrainedModel, prompt: Prompt, request: Request, chosen: Tensor) -> Any:
     """`generate` for the rows of the indices `chosen` from the cache of the prefix on; sequences are the answers."""
     rows = request.rows.select(chosen)
     count, common = len(chosen), 0 if request.looks_at_ids else rows.preamble_length()
     prefix = run_prefix(model, prompt, rows.input_ids[0, :common])
-    cache = expanded(prefix, count * max(request.config.num_beams or 1, request.sequences))
+    ahead = prefix.get_seq_length() if prefix is not None else 0
     rest = rows.input_ids[:, common:]
     real = torch.arange(rest.shape[1], device=rest.device) < (rows.lengths - common).unsqueeze(1)
     order = real.to(torch.int8).argsort(dim=1, stable=True)  # padding to the left
     rest, real = rest.gather(1, order), real.gather(1, order)
-    ahead = cache.get_seq_length() if cache is not None else 0
     # A mask longer than the ids: transformers takes the ids for what comes after the cache.
     mask = torch.cat([real.new_ones(count, ahead), real], dim=1).long()
-    with without_own_settings(model):
+    config = request.config_for(rest.shape[1])
+    caching: AbstractContextManager[Cache | None]
+    if new := _steps_alike(model, config, rest.shape[1]):
+        config.disable_compile = True
+        caching = steps_by_graph(model, prefix, count * request.sequences, mask.shape[1] + new)
+    else:
+        caching = nullcontext(expanded(prefix, count * max(config.num_beams or 1, request.sequences)))
+    with without_own_settings(model), caching as cache:
         output = cast(Any, model).generate(
             input_ids=rest,
             attention_mask=mask,
             past_key_values=cache,
-            generation_config=request.config_for(rest.shape[1]),
+            generation_config=config,
             **request.arguments_for(chosen),
         )
     return answers_of(output, rest.shape[1])
@@ -224,7 +239,7 @@ def _window(model: PreTrainedModel) -> int:
     windows = [window for window in windows_of(model).values() if window is not None]
     if "local" in getattr(model.config, "attention_layers", []):  # GPT-Neo's, which its cache doesn't tell
         windows.append(model.config.window_size)
-    return min(windows, default=2**62)
+    return min(windows, default=NO_WINDOW)
 
 
 def _sequences(output: Any) -> Tensor:

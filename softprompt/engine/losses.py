@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,16 +60,11 @@ class _LabelLosses(torch.autograd.Function):
             rows = chunk_states.detach().requires_grad_(ctx.needs_input_grad[0])
             with torch.set_grad_enabled(ctx.needs_input_grad[0]):
                 logits = head(rows)
-            # In float32 at least, as transformers' own loss is; float64 stays.
-            z = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
-            highest, at = z.max(dim=-1)
-            p = z.softmax(dim=-1)
-            # log sum exp z = max z - log max p: no further pass over the vocabulary, and no cancellation.
-            normaliser = highest - p.gather(1, at.unsqueeze(1)).squeeze(1).log()
-            losses.append(normaliser - z.gather(1, wanted.unsqueeze(1)).squeeze(1))
+            compute = _on_cpu if logits.device.type == "cpu" else _on_gpu
+            loss, by_logits = compute(logits.detach(), wanted)
+            losses.append(loss)
             if ctx.needs_input_grad[0]:
-                p[torch.arange(len(wanted), device=p.device), wanted] -= 1  # d loss / d z = p - one-hot(label)
-                gradients += torch.autograd.grad(logits, rows, p.to(logits.dtype))
+                gradients += torch.autograd.grad(logits, rows, by_logits)
         if gradients:
             ctx.save_for_backward(torch.cat(gradients))
         return torch.cat(losses)
@@ -77,6 +73,30 @@ class _LabelLosses(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (by_state,) = ctx.saved_tensors
         return by_state * gradients[0].unsqueeze(1).to(by_state.dtype), None, None, None
+
+
+def _on_cpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of each label, (n,), and its gradient by the logits, (n, vocabulary), in the logits' dtype."""
+    # In float32 at least, as transformers' own loss is; float64 stays.
+    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    highest, at = z.max(dim=-1)
+    p = z.softmax(dim=-1)
+    # log sum exp z = max z - log max p: no further pass over the vocabulary, and no cancellation.
+    normaliser = highest - p.gather(1, at.unsqueeze(1)).squeeze(1).log()
+    losses = normaliser - z.gather(1, wanted.unsqueeze(1)).squeeze(1)
+    p[torch.arange(len(wanted), device=p.device), wanted] -= 1  # d loss / d z = p - one-hot(label)
+    return losses, p.to(logits.dtype)
+
+
+@partial(torch.compile, dynamic=True)
+def _on_gpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, where a compiler fuses: logits are read twice, and their gradient is written once."""
+    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    normaliser = z.logsumexp(dim=-1)
+    losses = normaliser - z.gather(1, wanted.unsqueeze(1)).squeeze(1)
+    p = torch.exp(z - normaliser.unsqueeze(1))
+    is_label = torch.arange(z.shape[1], device=z.device) == wanted.unsqueeze(1)
+    return losses, torch.where(is_label, p - 1, p).to(logits.dtype)
 
 
 def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from softprompt.data.tokens import Row
 from softprompt.engine.batches import collate
+from softprompt.engine.compiled import Graphs
 from softprompt.engine.generation import (
     Request,
     answers_of,
@@ -23,9 +24,10 @@ from softprompt.engine.generation import (
 )
 from softprompt.engine.linear import freeze
 from softprompt.engine.losses import losses_of_logits
-from softprompt.engine.packed import packed_losses, packing_obstacle
+from softprompt.engine.packable import packing_obstacle
+from softprompt.engine.packed import packed_losses
 from softprompt.engine.packing import pack, unpadded
-from softprompt.engine.sharing import obstacle
+from softprompt.engine.sharing import looks_up_ids, obstacle
 
 METHODS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
 
@@ -42,13 +44,17 @@ class SharedPrefixModel(PeftModelForCausalLM):
     The base model is frozen and in evaluation mode for good: dropout in it would differ between rows that share a
     prefix. Where an architecture can't share a prefix, PEFT's forward serves, and one warning says why.
 
+    Attributes:
+        graphs: CUDA graphs that training replays; None: there are none.
+        compiled: whether the decoder's layers are compiled in packed forwards.
+
     Args:
         model: the base model; its parameters are frozen, and its linear layers become `FrozenLinear`.
         peft_config: of prompt tuning, P-tuning or prefix tuning.
         adapter_name, kwargs: as PEFT's.
 
     Raises:
-        ValueError: for another method.
+        ValueError: for another method, or for virtual tokens where the model's layers look up token ids.
     """
 
     def __init__(
@@ -57,9 +63,16 @@ class SharedPrefixModel(PeftModelForCausalLM):
         if peft_config.peft_type not in METHODS:
             allowed = ", ".join(method.value for method in METHODS)
             raise ValueError(f"SharedPrefixModel: {peft_config.peft_type} puts no prompt first; allowed: {allowed}")
+        if peft_config.peft_type != PeftType.PREFIX_TUNING and looks_up_ids(model):
+            raise ValueError(
+                f"SharedPrefixModel: the layers of {type(model).__name__} look up token ids, which virtual tokens "
+                f"don't have; allowed: {PeftType.PREFIX_TUNING.value}"
+            )
         freeze(model)
         super().__init__(model, peft_config, adapter_name, **kwargs)
         self.prompted = True
+        self.graphs: Graphs | None = None
+        self.compiled = False
         self.eval()
         trained = peft_config.peft_type == PeftType.PREFIX_TUNING
         obstacles = {
@@ -164,7 +177,9 @@ class SharedPrefixModel(PeftModelForCausalLM):
         A label at a row's first position counts where virtual tokens predict it.
         """
         if self.packs_rows:
-            return packed_losses(self.frozen, self.prompt(), pack(rows))
+            packed = pack(rows, 1 if self.device.type == "cpu" else 16)
+            graphs = self.graphs if torch.is_grad_enabled() else None
+            return packed_losses(self.frozen, self.prompt(), packed, run=graphs, compiled=self.compiled)
         batch = {name: values.to(self.device) for name, values in collate(rows).items()}
         labels = batch.pop("labels")
         forward = super().forward if self.prompted else self.frozen
@@ -192,10 +207,14 @@ class SharedPrefixModel(PeftModelForCausalLM):
             return in_equal_lengths(request, partial(self._generate_unshared, request))
 
     def _generate_unshared(self, request: Request, chosen: Tensor) -> Any:
-        """PEFT's `generate` for rows of equal length, without a cache: with one it loses the prompt in some models."""
+        """PEFT's `generate` for rows of equal length.
+
+        Without a cache: with one it loses the prompt in some models. A prompt of keys and values is a cache; without
+        one PEFT takes the last token alone, at the positions of all.
+        """
         ids = request.rows.select(chosen).input_ids
         config = request.config_for(ids.shape[1])
-        config.use_cache = False
+        config.use_cache = isinstance(self.prompt(), DynamicCache)
         arguments = {"attention_mask": torch.ones_like(ids), "generation_config": config}
         with without_own_settings(self.frozen):
             output = super().generate(input_ids=ids, **arguments, **request.arguments_for(chosen))

@@ -58,12 +58,15 @@ class Packed:
         return replace(self, labels=self.labels[kept], predictors=self.predictors[kept], row=self.row[kept])
 
 
-def pack(rows: Sequence[Row]) -> Packed:
-    """One or more rows of at least one token each as one sequence, the longest first: attention pads them in groups."""
+def pack(rows: Sequence[Row], multiple: int = 1) -> Packed:
+    """One or more rows of at least one token each as one sequence, the longest first: attention pads them in groups.
+
+    The preamble is cut to a `multiple`: on a GPU, where what is left over costs little, for few shapes.
+    """
     order = sorted(range(len(rows)), key=lambda row: -len(rows[row]["input_ids"]))
     ids = [np.asarray(rows[row]["input_ids"], dtype=np.int64) for row in order]
     labels = [np.asarray(rows[row]["labels"], dtype=np.int64) for row in order]
-    preamble = _preamble(ids, labels)
+    preamble = _preamble(ids, labels) // multiple * multiple
     lengths = np.array([max(0, len(row) - preamble - 1) for row in ids])
     if preamble + lengths.sum() == 0:  # rows of one token: something has to run
         lengths[0] = 1

@@ -20,6 +20,15 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+Prompt = Tensor | DynamicCache | None  # embeddings, (1, virtual tokens, hidden), or keys and values in their place
+
+
+def prompt_lengths(prompt: Prompt) -> tuple[int, int]:
+    """How many virtual tokens the prompt puts into the sequence, and how many keys and values before it."""
+    if isinstance(prompt, Tensor):
+        return prompt.shape[1], 0
+    return 0, 0 if prompt is None else prompt.get_seq_length()
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -73,7 +82,7 @@ def expanded(prefix: DynamicCache | None, rows: int) -> DynamicCache | None:
     return cache
 
 
-def run_prefix(model: PreTrainedModel, prompt: Tensor | DynamicCache | None, preamble: Tensor) -> DynamicCache | None:
+def run_prefix(model: PreTrainedModel, prompt: Prompt, preamble: Tensor) -> DynamicCache | None:
     """Run what stands before every row, once.
 
     Args:

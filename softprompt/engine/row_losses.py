@@ -1,4 +1,4 @@
-"""Per-token loss of each row conditioned on a model's prompt, in length-grouped batches."""
+"""Per-token loss of each row conditioned on a model's prompt, in batches by a budget of tokens."""
 
 from collections.abc import Sequence
 
@@ -15,23 +15,30 @@ from softprompt.runtime.progress import tqdm
 
 @torch.inference_mode()
 def row_losses(
-    model: SharedPrefixModel,
-    rows: Sequence[Row] | Dataset,
-    batch_size: int,
-    description: str = "scoring",
+    model: SharedPrefixModel, rows: Sequence[Row] | Dataset, batch_size: int, description: str = "scoring"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss in nats (float64) and number of label tokens (int64) of each row, in the order of `rows`.
 
-    Rows of similar length share a batch, and what they begin with runs once. Several processes share the batches, and
-    each has all losses then: the same bytes as from one. With the adapter disabled the losses are the base model's.
+    A batch is as many rows as have no more tokens than `batch_size` of the longest ones; what they begin with runs
+    once. Several processes share the batches, and each has all losses then: the same bytes as from one. With the
+    adapter disabled the losses are the base model's.
     """
-    lengths = row_lengths(rows) if isinstance(rows, Dataset) else [len(row["input_ids"]) for row in rows]
-    order = np.argsort(lengths, kind="stable").tolist()
+    lengths = row_lengths(rows) if isinstance(rows, Dataset) else np.array([len(row["input_ids"]) for row in rows])
+    batches = by_budget(lengths, batch_size * int(lengths.max(initial=0)))
     losses, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
-    starts = distributed.own_part(range(0, len(rows), batch_size))
-    for start in tqdm(starts, desc=description, leave=False):
-        chosen = order[start : start + batch_size]
+    for chosen in tqdm(distributed.own_part(batches), desc=description, leave=False):
         of_label, row = model.token_losses([rows[index] for index in chosen])
         of_row = torch.zeros(len(chosen), dtype=torch.float64, device=row.device).index_add(0, row, of_label.double())
         losses[chosen], tokens[chosen] = of_row.cpu().numpy(), row.bincount(minlength=len(chosen)).cpu().numpy()
     return distributed.summed(losses), distributed.summed(tokens)
+
+
+def by_budget(lengths: np.ndarray, budget: int) -> list[list[int]]:
+    """Indices of rows in batches, from the shortest rows on: as many as have `budget` tokens if padded."""
+    batches: list[list[int]] = []
+    for index in np.argsort(lengths, kind="stable").tolist():
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches

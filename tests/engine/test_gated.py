@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from softprompt.engine import gated
 from softprompt.engine.linear import freeze
 from tests.engine.architectures import make_base
 
@@ -19,7 +20,7 @@ def blocks(model: nn.Module) -> list[Any]:
 
 
 def is_slim(block: nn.Module) -> bool:
-    return "forward" in vars(block)
+    return type(block).forward.__module__ == gated.__name__
 
 
 def kept(block: nn.Module, x: Tensor) -> list[Tensor]:
@@ -53,6 +54,15 @@ def test_value_and_gradient_are_the_blocks_own(name: str) -> None:
         torch.testing.assert_close(gradient, rights, rtol=1e-12, atol=1e-12)
 
 
+def test_freezing_again_and_copying_change_nothing() -> None:
+    model = make_base("llama", torch.float64)
+    freeze(model)
+    kinds = [type(block) for block in blocks(model)]
+    freeze(model)
+    assert [type(block) for block in blocks(copy.deepcopy(model))] == kinds
+    assert {kind.__name__ for kind in kinds} == {"LlamaMLP"}
+
+
 def test_less_is_kept() -> None:
     model = make_base("qwen2", torch.float64)
     plain = copy.deepcopy(blocks(model)[0]).requires_grad_(False)
@@ -61,6 +71,15 @@ def test_less_is_kept() -> None:
     inner = plain.gate_proj.out_features
     wide = [[tensor for tensor in kept(block, x) if tensor.shape[-1] == inner] for block in (plain, blocks(model)[0])]
     assert [len(tensors) for tensors in wide] == [3, 2]
+
+
+@pytest.mark.parametrize("act", [nn.Identity(), nn.ReLU(inplace=True)], ids=["input", "in place"])
+def test_a_block_whose_activation_makes_no_tensor_stays_as_it_is(act: nn.Module) -> None:
+    model = make_base("llama", torch.float64)
+    for block in blocks(model):
+        block.act_fn = act
+    freeze(model)
+    assert not any(is_slim(block) for block in blocks(model))
 
 
 def test_a_block_that_computes_something_else_stays_as_it_is() -> None:

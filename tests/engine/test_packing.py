@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from softprompt.engine.attention import in_blocks, packed_attention
-from softprompt.engine.layout import BLOCK, Layout
+from softprompt.engine.attention import packed_attention
+from softprompt.engine.layout import Group, Layout, alike
 from softprompt.engine.packing import pack, unpadded
 from tests.engine.batches import PREAMBLES, SHORT, UNLABELLED, Row, padded, row
 
@@ -63,7 +63,7 @@ LAYOUTS = {
     "short": (3, (5, 4, 2, 1, 0), 0),
     "no prefix": (0, (4, 3), 0),
     "one row": (5, (6,), 0),
-    "several blocks": (BLOCK + 20, (150, 110, 60, 40, 3), 11),
+    "several groups": (20, (150, 110, 60, 40, 3), 11),
     "filled up": (20, (100, 70), 66),
 }
 
@@ -88,31 +88,10 @@ def dense(prefix: int, lengths: tuple[int, ...], ahead: int, window: int | None)
 
 
 @pytest.mark.parametrize("ahead", [0, 4])
-@pytest.mark.parametrize(("prefix", "lengths", "filler"), LAYOUTS.values(), ids=LAYOUTS)
-def test_the_mask_of_flex_attention(
-    prefix: int, lengths: tuple[int, ...], filler: int, ahead: int, window: int | None
-) -> None:
-    right = dense(prefix, lengths, ahead, window)
-    blocks = Layout(prefix, lengths, filler).blocks(ahead, window)
-    queries, keys = len(right) + filler, right.shape[1] + filler
-    nothing = torch.zeros((), dtype=torch.long)
-    found = blocks.mask_mod(nothing, nothing, torch.arange(queries).unsqueeze(1), torch.arange(keys))
-    assert torch.equal(found[: len(right), : right.shape[1]], right)
-    assert torch.equal(found[len(right) :].sum(1), torch.ones(filler, dtype=torch.long)), "filler sees itself"
-    assert not found[: len(right), right.shape[1] :].any()
-    looked_at = blocks.to_dense()[0, 0].bool()
-    needed = torch.nn.functional.pad(found, (0, -keys % BLOCK, 0, -queries % BLOCK)).unflatten(0, (-1, BLOCK))
-    needed = needed.unflatten(2, (-1, BLOCK)).any(dim=3).any(dim=1)
-    assert not (needed & ~looked_at).any()
-    if len(lengths) > 2 and queries > 2 * BLOCK and window is None:
-        assert looked_at.sum() < looked_at.numel(), "what no query sees is passed over"
-
-
-@pytest.mark.parametrize("ahead", [0, 4])
 @pytest.mark.parametrize("softcap", [None, 2.0], ids=["free", "capped"])
 @pytest.mark.parametrize("sinks", [False, True], ids=["no sinks", "sinks"])
 @pytest.mark.parametrize(("prefix", "lengths", "filler"), LAYOUTS.values(), ids=LAYOUTS)
-def test_both_roads_are_plain_attention(
+def test_rows_in_groups_and_rows_of_one_width_are_plain_attention(
     prefix: int,
     lengths: tuple[int, ...],
     filler: int,
@@ -122,7 +101,7 @@ def test_both_roads_are_plain_attention(
     softcap: float | None,
     sinks: bool,
 ) -> None:
-    """Forward on a CPU; FlexAttention has no backward there."""
+    """As on a CPU, and as on a GPU, where there is filler behind the rows."""
     generator = torch.Generator().manual_seed(0)
     length = prefix + sum(lengths)
 
@@ -144,14 +123,15 @@ def test_both_roads_are_plain_attention(
     if ahead:
         trained = DynamicCache()
         trained.update(trained_key, trained_value, 0)
-    layout = Layout(prefix, lengths, 0, trained)
     settings = {"scaling": 0.3, "sliding_window": window, "softcap": softcap, "s_aux": sink}
-    found, _ = packed_attention(SimpleNamespace(layer_idx=0), query, key, value, None, layout=layout, **settings)
-    torch.testing.assert_close(found, right)
-    assert layout.windows == {0: window}
-
-    filled = [torch.nn.functional.pad(of, (0, 0, 0, filler)) for of in (query, keys, values)]
-    layout = Layout(prefix, lengths, filler)
-    flex = in_blocks(*filled, layout=layout, ahead=ahead, window=window, scaling=0.3, softcap=softcap, sinks=sink)
-    torch.testing.assert_close(flex[:, :length], right)
-    assert flex.isfinite().all()
+    filled = [torch.nn.functional.pad(of, (0, 0, 0, filler)) for of in (query, key, value)]
+    for tensors, groups in (
+        ([query, key, value], alike(lengths)),
+        (filled, [Group.of(lengths, max(lengths) + 5, filler)]),
+    ):
+        layout = Layout(prefix, groups, trained)
+        layout.windows = {}
+        found, _ = packed_attention(SimpleNamespace(layer_idx=0), *tensors, None, layout=layout, **settings)
+        torch.testing.assert_close(found[:, :length], right)
+        assert found.isfinite().all()
+        assert layout.windows == {0: window}

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.models.llama.modeling_llama import LlamaAttention
 
 from softprompt.engine.model import SharedPrefixModel
-from softprompt.engine.packed import packing_obstacle
+from softprompt.engine.packable import packing_obstacle
 from softprompt.engine.sharing import obstacle
 from tests.engine.architectures import (
     ARCHITECTURES,
