@@ -26,7 +26,7 @@ import psutil
 from softprompt import distributed
 from softprompt.config import Params
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.guard import die_with_parent, on_interrupt
+from softprompt.runtime.guard import die_with_parent, in_words, on_interrupt
 from softprompt.runtime.outputs import write_json
 
 ALONE = "python"
@@ -83,9 +83,12 @@ class Family:
         return [int(path.stem) for path in self.folder.glob("*.pid")]
 
     def ends(self, kind: str) -> list[str]:
-        """What those that ended so have to say, by rank: with an "error", an "interrupt", or a "crash"."""
+        """What those that ended so have to say, the first one first: with an "error", an "interrupt", or a "crash".
+
+        Where one fails, the others fail a little later, because it is gone.
+        """
         found = [json.loads(path.read_text(encoding="utf-8")) for path in self.folder.glob("*.end")]
-        return [end["text"] for end in sorted(found, key=lambda end: end["rank"]) if end["kind"] == kind]
+        return [end["text"] for end in sorted(found, key=lambda end: end["time"]) if end["kind"] == kind]
 
     def killed(self) -> list[int]:
         """PIDs of those that are gone without a word."""
@@ -117,10 +120,8 @@ def _wait(launcher: subprocess.Popen, family: Family) -> list[int]:
 
 def _tell(family: Family, killed: list[int], launch: str, status: int) -> None:
     """What the processes have to say."""
-    if errors := family.ends("error"):
-        raise InputError(*errors[0].splitlines())
-    if interrupts := family.ends("interrupt"):
-        raise KeyboardInterrupt(interrupts[0])
+    if said := [*family.ends("error"), *family.ends("interrupt")]:
+        sys.exit(said[0])
     if killed:
         pids = ", ".join(map(str, killed))
         raise InputError(
@@ -153,42 +154,39 @@ def _interrupts_passed_on(family: Family) -> Iterator[None]:
 
 
 def _be_one_of_several(stage: Callable[[Params], None], params: Params) -> None:
-    """Run `stage` with the others that the launcher has started.
+    """Run `stage` with the others that the launcher has started, say how it ended, and end this process.
 
     An end that the waiting process tells is, for the launcher, like any other.
     """
-    if ENDS in os.environ:
-        _leave_word(stage, params, Path(os.environ[ENDS]))
-    else:
-        with _joined(params):
-            stage(params)
-    # Not Python's own way out: on a busy machine some processes, all done, aborted in it ("terminate called without an
-    # active exception"), as a library's thread does that asks for the interpreter's lock then. Probably gloo's.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def _leave_word(stage: Callable[[Params], None], params: Params, folder: Path) -> None:
-    """Run `stage`, and write into `folder` that it has begun and how it ended."""
+    word = Path(os.environ[ENDS]) / str(os.getpid()) if ENDS in os.environ else None
+    if word:
+        word.with_suffix(".pid").touch()
     kind, text = "done", ""
-    (folder / f"{os.getpid()}.pid").touch()
     try:
         with _joined(params):
             stage(params)
-    except InputError as error:
-        kind, text = "error", str(error)
-    except KeyboardInterrupt as error:
-        kind, text = "interrupt", str(error)
-    except Exception:
-        kind, text = "crash", traceback.format_exc()
-    rank = int(os.environ.get("RANK", "0"))
-    write_json(folder / f"{os.getpid()}.end", {"rank": rank, "kind": kind, "text": text})
+    except BaseException as error:
+        said = in_words(error)
+        kind = "interrupt" if isinstance(error, KeyboardInterrupt) else "crash" if said is None else "error"
+        text = said or traceback.format_exc()
+    if word:
+        write_json(word.with_suffix(".end"), {"kind": kind, "text": text, "time": time.monotonic()})
+    elif text:
+        print(text, file=sys.stderr)
+    # Not Python's own way out. Under NCCL the group may wait in it for processes that wait for this one. And on a busy
+    # machine some processes, all done, aborted in it ("terminate called without an active exception"), as a library's
+    # thread does that asks for the interpreter's lock then. Probably gloo's.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if text and not word else 0)
 
 
 @contextlib.contextmanager
 def _joined(params: Params) -> Iterator[None]:
     """The processes know each other within the block; all but the first are silent in it.
+
+    One that fails leaves the block and not the group: under NCCL that may wait for the others for ever, which wait for
+    this one, before anything is said.
 
     Raises:
         InputError: if the launcher is to shard the model.
@@ -206,14 +204,12 @@ def _joined(params: Params) -> Iterator[None]:
     on_cpu = params.device == "cpu" or not torch.cuda.is_available()
     # No process waits in vain: if another dies, all are ended. One may wait long, for a run of the same work.
     PartialState(cpu=on_cpu, timeout=timedelta(days=7))
-    try:
-        with contextlib.ExitStack() as silence:
-            if not distributed.is_first():
-                nowhere = silence.enter_context(open(os.devnull, "w", encoding="utf-8"))
-                silence.enter_context(contextlib.redirect_stdout(nowhere))
-                silence.enter_context(contextlib.redirect_stderr(nowhere))
-            yield
-        distributed.wait()  # or those that are done first would take the ground from under the others
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    with contextlib.ExitStack() as silence:
+        if not distributed.is_first():
+            nowhere = silence.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            silence.enter_context(contextlib.redirect_stdout(nowhere))
+            silence.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+    distributed.wait()  # or those that are done first would take the ground from under the others
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import io
+import logging
 import os
 import pwd
 import signal
@@ -35,6 +36,8 @@ def set_environment(*, network: bool = False) -> None:
     # torch's threads spin while they wait for work, which takes the cores from an experiment that runs beside this one.
     # Measured on 2 cores: two trainings at once took 168 s, with this 75 s; one alone 42 s and 41 s.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # PEFT imports it where it is installed, and on some CPUs it then warns that it lacks a kernel.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def _name_user() -> None:
@@ -64,21 +67,28 @@ def exit_on_input_error() -> Iterator[None]:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
-    except InputError as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    except KeyboardInterrupt as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if (said := in_words(error)) is None:
+            raise
+        sys.exit(said)
+
+
+def in_words(error: BaseException) -> str | None:
+    """What the user reads of an error that is no bug: one line a fault. None where it may be one."""
+    if isinstance(error, InputError):
+        return "\n".join(f"error: {line}" for line in str(error).splitlines())
+    if isinstance(error, KeyboardInterrupt):
         kept = str(error) or "nothing half written was kept"
-        sys.exit(f"interrupted: {kept}; run the same command again")
-    except Exception as error:
-        where = getattr(error, "filename", None)
-        if disk_is_full(error):
-            sys.exit(
-                f"error: the disk is full{f' (writing {where})' if where else ''}; nothing half written was kept: "
-                "free some space and run the same command again"
-            )
-        if isinstance(error, OSError) and where:
-            sys.exit(f"error: can't read or write {where}: {error.strerror}; nothing half written was kept")
-        raise
+        return f"interrupted: {kept}; run the same command again"
+    where = getattr(error, "filename", None)
+    if disk_is_full(error):
+        return (
+            f"error: the disk is full{f' (writing {where})' if where else ''}; nothing half written was kept: "
+            "free some space and run the same command again"
+        )
+    if isinstance(error, OSError) and where:
+        return f"error: can't read or write {where}: {error.strerror}; nothing half written was kept"
+    return None
 
 
 @contextlib.contextmanager

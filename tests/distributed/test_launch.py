@@ -27,15 +27,6 @@ METHODS = {
 }
 
 
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    """The finished toy without what train makes."""
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    shutil.rmtree(tmp_path / "models/adapter")
-    shutil.rmtree(tmp_path / "results")
-    return tmp_path
-
-
 def start(folder: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         # What runs in the background inherits an ignored SIGINT.
