@@ -26,7 +26,7 @@ def main(params: Params) -> None:
     from softprompt.evaluation.slices import slices
     from softprompt.evaluation.variants import Variants
     from softprompt.evaluation.virtual_tokens import describe_virtual_tokens
-    from softprompt.training.base import naming_parameter
+    from softprompt.training.base import chosen_by_auto, naming_parameter
 
     quiet_libraries()
     settings = params.evaluate
@@ -34,7 +34,7 @@ def main(params: Params) -> None:
     sample = rows.loc[sampled_rows(rows["example_id"].tolist(), settings.rows, settings.rows_seed)]
     variants = Variants.load(base, adapter, params)
     texts = pd.read_parquet(text / "texts.parquet")["text"].tolist()
-    blocks = text_blocks(texts, variants.tokenizer, params.general) if texts else None
+    blocks = text_blocks(texts, variants.tokenizer, variants.model.frozen.config, params.general) if texts else None
     # What can't be scored is refused before anything is.
     longest = max(rows["input_ids"].map(len).max(), 0 if blocks is None else params.general.block_tokens)
     question = int(sample["question_tokens"].max())
@@ -58,6 +58,8 @@ def main(params: Params) -> None:
         "answers": {"max_new_tokens": new_tokens, **scores},
         "slices": slices(of_rows),
     }
+    if chosen := chosen_by_auto(variants.model.frozen, params, "evaluate"):
+        result["chosen_by_auto"] = chosen
 
     table = predictions(rows, losses, scored)
     with output_file(RESULTS / "predictions.parquet") as path:

@@ -17,13 +17,21 @@ REMEDY = (
 def main(params: Params) -> None:
     """Write the prompt of the lowest validation loss to models/adapter/ (PEFT's format), curves to results/train/."""
     base, tokenized = verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
+    from dataclasses import replace
+
     from datasets import Dataset
     from dvclive import Live
     from transformers import AutoTokenizer
 
     from softprompt.engine.packing import row_lengths
     from softprompt.provenance.origin import origin_of_a_run, write_origin
-    from softprompt.training.base import check_lengths, hard_prompt_tokens, load_base_model, naming_parameter
+    from softprompt.training.base import (
+        check_lengths,
+        chosen_by_auto,
+        hard_prompt_tokens,
+        load_base_model,
+        naming_parameter,
+    )
     from softprompt.training.card import model_card
     from softprompt.training.initialise import new_soft_prompt
     from softprompt.training.resume import checkpoint_folder, key_of_the_run
@@ -42,7 +50,7 @@ def main(params: Params) -> None:
     # What `evaluate` would refuse, as far as it can be known before hours of training.
     check_lengths(
         base_model,
-        hard=len(hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt)),
+        hard=len(hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt, base_model.config)),
         soft=params.train.num_virtual_tokens,
         longest_row=max(longest, params.general.block_tokens if params.general.source else 0),
         longest_question=1,
@@ -53,7 +61,7 @@ def main(params: Params) -> None:
         with naming_parameter(REMEDY):
             tune(model, rows, params, distributed.share(None), None)
         return
-    origin = origin_of_a_run()
+    origin, chosen = origin_of_a_run(), chosen_by_auto(base_model, params, "train")
     with (
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
         output_folder(ADAPTER) as folder,
@@ -68,7 +76,7 @@ def main(params: Params) -> None:
         live.make_summary()
         model.save_pretrained(str(folder))
         (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
-        write_origin(folder, origin)
+        write_origin(folder, replace(origin, chosen=chosen))
     print(
         f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}; "
         f"at most {peak_memory()} of memory"

@@ -58,7 +58,7 @@ def test_a_stage_depends_on_the_code_that_it_imports(stage: str) -> None:
     wanted -= {"softprompt/config", "softprompt/data/__init__.py"}
     # Of a stage that reads keys of another section, that section's schema too.
     # (Of the model's, others read what concerns its loading, and take it for what torch and transformers say.)
-    loading = {"model.dtype", "model.device_map"}
+    loading = {"model.dtype", "model.quantization", "model.tf32", "model.device_map"}
     keys = {key for param in GRAPH[stage]["params"] for key in keys_of(param)} - loading
     read = {key.split(".")[0] for key in keys if "." in key}
     wanted |= {f"stages/{stage}.py", *(f"softprompt/config/{section}.py" for section in read)}

@@ -67,11 +67,6 @@ def test_a_missing_shard(refusal: Refusal) -> None:
     )
 
 
-def test_a_tokenizer_that_the_model_has_too_few_embeddings_for(refusal: Refusal, project: Path) -> None:
-    make_model(project / "toy/small", vocab_size=100)
-    assert "but the model only 100 embeddings" in refusal("fetch_model", **{"model.source": "toy/small"})
-
-
 def test_a_folder_that_is_a_file(refusal: Refusal) -> None:
     Path("data").write_text("", encoding="utf-8")
     assert "can't read or write" in refusal("fetch_data")

@@ -176,6 +176,22 @@ def test_curves_are_recorded_as_it_runs(finished: Path) -> None:
     assert best["step"] == validation["step"][validation["loss"].idxmin()]
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
+def test_what_auto_chose_for_the_products_is_recorded(
+    finished_project: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = finished_project / "results/metrics.json"
+    assert "chosen_by_auto" not in json.loads(metrics.read_text(encoding="utf-8"))
+    write_params(finished_project, cpu_matmul="auto")
+    run("train", "evaluate")
+    origin = json.loads((finished_project / "models/adapter/origin.json").read_text(encoding="utf-8"))
+    chosen = {"train": origin["chosen"], "evaluate": json.loads(metrics.read_text(encoding="utf-8"))["chosen_by_auto"]}
+    out = capsys.readouterr().out
+    for stage, of_stage in chosen.items():
+        assert f"{stage}: cpu_matmul: auto chose {of_stage['cpu_matmul']}, the faster one here\n" in out
+    run("report")
+
+
 def test_gguf_is_dequantised_once(run: Run, project: Path) -> None:
     """A real GGUF file, written with the reference implementation."""
     model, tokenizer = write_gguf(Path("toy/model"), Path("toy/model.gguf"))

@@ -7,6 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from softprompt.config.data import Data
+from softprompt.config.model import Model
 
 ROOT = Path(__file__).parent.parent
 FETCH = ("local_sources", "fetch_model", "fetch_data", "fetch_general")
@@ -82,6 +83,12 @@ def make_model(folder: Path, **config: Any) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def model_params(source: str, **settings: Any) -> Model:
+    """The section `model` of params.yaml; `settings` are its keys."""
+    usual = {"revision": None, "sha256": None, "dtype": None, "quantization": None, "tf32": False, "device_map": None}
+    return Model.model_validate({"source": source, **usual, **settings})
 
 
 def data_params(source: str = "rows", **settings: Any) -> Data:

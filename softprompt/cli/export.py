@@ -67,7 +67,7 @@ def embeddings(
     tuned = _embeddings_of(variants)
     parts, tokens = [tuned], []
     if asked is not None:
-        tokens = variants.template.prompt_ids([{"role": "user", "content": asked}])
+        tokens = variants.question_ids([{"role": "user", "content": asked}])
         ids = torch.tensor(tokens, device=variants.model.device)
         parts.append(variants.model.frozen.get_input_embeddings()(ids))
     together = torch.cat([part.to(getattr(torch, dtype)) for part in parts]).contiguous().cpu()

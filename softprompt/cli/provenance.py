@@ -86,6 +86,8 @@ def _held_against(adapter: Path, tree: Path) -> list[dict[str, str]]:
     ]
     for there, now in ((made.params, found.params), (made.code, found.code), (made.versions, found.versions)):
         lines += [_line(what, there.get(what), now.get(what)) for what in there | now]
+    # Not tried here: where the param isn't `auto` any more, its own line says so.
+    lines += [{"what": f"{key}, by auto", "made with": value, "here": SAME} for key, value in made.chosen.items()]
     return lines
 
 

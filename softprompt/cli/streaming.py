@@ -80,9 +80,9 @@ class Answerer:
             note: called with what is to be said about an answer.
 
         Raises:
-            InputError: if question and answer don't fit into the model's context.
+            InputError: if question and answer don't fit into the model's context, or a token has no embedding.
         """
-        question = self.variants.template.prompt_ids(messages)
+        question = self.variants.question_ids(messages)
         for variant in self.shown:
             self._check_room(variant, len(question))
         texts = {}

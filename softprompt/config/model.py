@@ -12,4 +12,6 @@ class Model(Section):
     revision: Revision | None
     sha256: Checksum
     dtype: Literal["float32", "bfloat16", "float16", "auto"] | None
+    quantization: Literal["4bit"] | None
+    tf32: bool
     device_map: Literal["auto"] | None

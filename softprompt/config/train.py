@@ -33,6 +33,7 @@ class Train(Section):
     max_grad_norm: Annotated[float, Field(ge=0)] | None
     eval_steps: Positive
     early_stopping_patience: Positive | None
+    torch_compile: Literal["auto"] | bool
 
     @property
     def initialisation(self) -> str:

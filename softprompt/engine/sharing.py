@@ -23,13 +23,20 @@ def obstacle(model: PreTrainedModel, virtual_tokens: int) -> str | None:
 
 
 def layer_obstacle(model: PreTrainedModel) -> str | None:
-    """What a layer of `model` keeps that isn't keys and values, in a few words; None where there is no such layer."""
+    """What of the layers of `model` is in the way of sharing, in a few words; None where nothing is."""
+    if looks_up_ids(model):
+        return "its layers look up token ids, not embeddings alone"
     if getattr(model, "_is_stateful", False):  # transformers has no public name for it
         return "it keeps a recurrent state, not keys and values"
     layers = DynamicCache(config=model.config).layers
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
         return "some of its layers keep something other than keys and values"
     return None
+
+
+def looks_up_ids(model: PreTrainedModel) -> bool:
+    """Whether the layers of `model` look up token ids, which virtual tokens don't have: Gemma 3n's and Gemma 4's do."""
+    return bool(getattr(model.config.get_text_config(), "hidden_size_per_layer_input", 0))
 
 
 def windows_of(model: PreTrainedModel) -> dict[int, int | None]:

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from softprompt.config.general import General
 from softprompt.data.rows import short_hash
-from softprompt.data.tokens import IGNORED
+from softprompt.data.tokens import IGNORED, check_embedded
 from softprompt.evaluation.metrics import loss_metrics
 from softprompt.runtime.errors import InputError
 
 
-def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, general: General) -> pd.DataFrame:
+def text_blocks(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, general: General
+) -> pd.DataFrame:
     """Blocks of `general.block_tokens` tokens of the texts, in their order: at most `general.blocks`, of lowest hash.
 
     A text's rest that fills no block is left out. Every token but a block's first has a label, the same ones for the
@@ -23,7 +25,7 @@ def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, genera
         `input_ids`, `labels`, and `question_id`: the text that a block is of, since blocks of one are not independent.
 
     Raises:
-        InputError: if the texts make none.
+        InputError: if the texts make none, or one with a token that a model of `config` has no embedding of.
     """
     length, found = general.block_tokens, []
     for place, ids in enumerate(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]):
@@ -35,7 +37,9 @@ def text_blocks(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, genera
             f"general.block_tokens: no text of general.source has {length} tokens; allowed: fewer, or longer texts"
         )
     ranked = sorted(range(len(found)), key=lambda index: short_hash(str(found[index]["input_ids"])))
-    return pd.DataFrame([found[index] for index in sorted(ranked[: general.blocks])])
+    blocks = pd.DataFrame([found[index] for index in sorted(ranked[: general.blocks])])
+    check_embedded(blocks["input_ids"].explode(), tokenizer, config, "general.source")
+    return blocks
 
 
 def regression(losses: pd.DataFrame, blocks: pd.DataFrame) -> dict[str, Any]:

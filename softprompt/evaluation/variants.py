@@ -10,8 +10,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from softprompt.config import Params
 from softprompt.config.evaluate import Generate
+from softprompt.data.rows import Message
 from softprompt.data.templates import Template
-from softprompt.data.tokens import IGNORED, Row, context_of
+from softprompt.data.tokens import IGNORED, Row, check_embedded, context_of
+from softprompt.engine.finite import check_finite
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
 from softprompt.evaluation.answers import Answer, generate_answers, generation_config
@@ -41,18 +43,29 @@ class Variants:
         """From the base model's folder, an adapter that was tuned on it, and `evaluate.hard_prompt`.
 
         Raises:
-            InputError: if the adapter is another model's, or the hard prompt has no token.
+            InputError: if the adapter is another model's, or the hard prompt has no token or one without an embedding.
         """
         origin = read_origin(adapter, base)
         tokenizer = AutoTokenizer.from_pretrained(base)
-        hard_prompt = hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt)
-        model = SharedPrefixModel.from_pretrained(load_base_model(base, params), str(adapter))
+        frozen = load_base_model(base, params)
+        hard_prompt = hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt, frozen.config)
+        model = SharedPrefixModel.from_pretrained(frozen, str(adapter))
         return cls(model, tokenizer, Template(tokenizer, origin.template, origin.system), hard_prompt)
 
     @property
     def virtual_tokens(self) -> int:
         """Length of the tuned prompt."""
         return self.model.active_peft_config.num_virtual_tokens
+
+    def question_ids(self, messages: list[Message]) -> list[int]:
+        """Token ids of a conversation that ends with the user's turn, in the template.
+
+        Raises:
+            InputError: if the model has no embedding of one.
+        """
+        ids = self.template.prompt_ids(messages)
+        check_embedded(ids, self.tokenizer, self.model.frozen.config, "the question")
+        return ids
 
     def check_lengths(self, *, longest_row: int, longest_question: int, new_tokens: int) -> None:
         """`softprompt.training.base.check_lengths` of these prompts."""
@@ -77,12 +90,22 @@ class Variants:
             yield self.hard_prompt if variant == "hard" else []
 
     def losses(self, rows: pd.DataFrame, batch_size: int, what: str) -> pd.DataFrame:
-        """Summed loss in nats of each row of `input_ids` and `labels` under each variant, and its label `tokens`."""
+        """Summed loss in nats of each row of `input_ids` and `labels` under each variant, and its label `tokens`.
+
+        Raises:
+            InputError: if a loss is not finite.
+        """
         losses = pd.DataFrame(index=rows.index)
         for variant in VARIANTS:
             with self.turn(variant) as ahead:
                 prompted = with_text_first(rows[["input_ids", "labels"]].to_dict("records"), ahead)
                 losses[variant], losses["tokens"] = row_losses(self.model, prompted, batch_size, f"{what}: {variant}")
+            check_finite(
+                self.model,
+                losses[variant].sum(skipna=False),
+                f"evaluate: the loss of the {what} ({variant})",
+                "base weights and an adapter that give a number in this precision",
+            )
         return losses
 
     def answers(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from softprompt.data.tokens import embedded_ids
 from softprompt.engine.model import SharedPrefixModel
 
 NEAREST = 5
@@ -23,12 +24,14 @@ def describe_virtual_tokens(model: SharedPrefixModel, tokenizer: PreTrainedToken
     prompt = model.prompt()
     if not isinstance(prompt, torch.Tensor):
         return {"tokens": []}
-    # Embedding tables are often padded: only rows that belong to a token are compared.
-    table = model.frozen.get_input_embeddings().get_parameter("weight")[: len(tokenizer)].float()
+    # Only what belongs to a token is compared, and as the layer puts it out: Gemma's scales its table.
+    known = torch.tensor(embedded_ids(tokenizer, model.frozen.config), device=model.device)
+    table = model.frozen.get_input_embeddings()(known).float()
     vectors = prompt[0].float()
     norms = table.norm(dim=1)
     cosines = vectors @ table.T / (vectors.norm(dim=1, keepdim=True) * norms).clamp_min(1e-12)
     nearest = cosines.topk(min(NEAREST, len(table)), dim=1)
+    ids_of_nearest = known[nearest.indices].tolist()
     percentiles = norms.quantile(torch.tensor([0.05, 0.5, 0.95], device=norms.device)).tolist()
     return {
         "norm_of_vocabulary": dict(zip(("p5", "p50", "p95"), percentiles, strict=True)),
@@ -42,7 +45,7 @@ def describe_virtual_tokens(model: SharedPrefixModel, tokenizer: PreTrainedToken
                 ],
             }
             for position, (vector, ids, values) in enumerate(
-                zip(vectors, nearest.indices.tolist(), nearest.values.tolist(), strict=True)
+                zip(vectors, ids_of_nearest, nearest.values.tolist(), strict=True)
             )
         ],
     }

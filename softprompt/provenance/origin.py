@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Origin:
         params: key of params.yaml -> value, of those that `train` reads.
         code: file or folder of code that `train` depends on -> SHA-256.
         versions: library -> version.
+        chosen: key of params.yaml -> what its value `auto` came to, where a trial of the machine chose.
     """
 
     base_model: str
@@ -40,6 +41,7 @@ class Origin:
     params: dict[str, Any]
     code: dict[str, str]
     versions: dict[str, str]
+    chosen: dict[str, str] = field(default_factory=dict)
 
 
 def base_hash(base: Path) -> str:
@@ -80,8 +82,8 @@ def load_origin(adapter: Path) -> Origin:
         raise InputError(f"{path} is missing: only adapters that this pipeline's train stage wrote are taken") from None
     except ValueError as error:
         raise InputError(f"{path} is not what the train stage writes: {error}") from None
-    names = {field.name for field in dataclasses.fields(Origin)}
-    if not isinstance(values, dict) or values.keys() != names:
+    names = {attribute.name for attribute in dataclasses.fields(Origin)}
+    if not isinstance(values, dict) or values.keys() | {"chosen"} != names:  # older versions chose nothing
         raise InputError(f"{path} is not what this version's train stage writes; it has: {', '.join(sorted(names))}")
     return Origin(**values)
 

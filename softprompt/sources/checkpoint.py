@@ -135,21 +135,15 @@ def check_checkpoint(folder: Path) -> None:
     """Load `folder` as every later stage does.
 
     Raises:
-        InputError: if it is not a causal language model, wants code of its own, lacks weights, or has a tokenizer with
-            more tokens than embeddings.
+        InputError: if it is not a causal language model, wants code of its own, or lacks weights.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     check_configuration_files(folder)
     with _refusing("not a model that transformers can load", folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
-    model, info = loaded
+    _, info = loaded
     # transformers would initialise what is missing at random, with a warning only.
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{len(missing)} weights are missing from the safetensors files, the first is {missing[0]}")
-    embeddings, last = model.get_input_embeddings().weight.shape[0], max(tokenizer.get_vocab().values())
-    if last >= embeddings:
-        raise InputError(
-            f"the tokenizer has token {last}, but the model only {embeddings} embeddings; they don't match"
-        )

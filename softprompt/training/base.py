@@ -3,28 +3,41 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from softprompt import distributed
 from softprompt.config import Params
-from softprompt.data.tokens import context_of
-from softprompt.engine.linear import freeze
+from softprompt.data.tokens import check_embedded, context_of
+from softprompt.engine.linear import cpu_matmul_of, freeze
 from softprompt.runtime.errors import InputError
+from softprompt.training.quantization import explained, quantized
+
+# What the CPU's allocator says, CUDA itself and its cuBLAS: they have no class of their own for it.
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     """The base model of `folder` in `model.dtype`, in evaluation mode, with `threads` threads set.
 
-    Where `model.dtype` is None, that is float32 on a CPU, and as it is stored on a GPU.
+    Where `model.dtype` is None, that is float32 on a CPU, and as it is stored on a GPU, or bfloat16 where the linear
+    layers are quantized. On a GPU, `model.tf32` sets how products of float32 are computed from here on. Of its
+    `generation_config` the special tokens are kept, and nothing else.
 
     Its weights go straight to `device`, or by `model.device_map` to several, without a second copy anywhere. `folder`
     is used as given: PEFT writes it into the adapter, so it has to be relative to the repository's root.
 
     Raises:
-        InputError: if `device` is cuda and there is none, if each of several processes would take all devices, or if
-            the weights don't fit.
+        InputError: if `device` is cuda and there is none, if each of several processes would take all devices, if the
+            weights don't fit, or if they can't be quantized.
     """
     if params.device == "cuda" and not torch.cuda.is_available():
         raise InputError(
@@ -41,13 +54,41 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     # A device map takes every GPU that there is.
     on_gpu = torch.cuda.is_available() and (params.device != "cpu" or params.model.device_map is not None)
     place = params.model.device_map or ({"": torch.cuda.current_device()} if on_gpu else None)
-    dtype = params.model.dtype or ("auto" if on_gpu else "float32")
-    with naming_parameter(
-        "model.dtype: bfloat16, a smaller model, or model.device_map: auto, which takes more devices"
-    ):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=place, trust_remote_code=False)
-    freeze(model.eval())
+    if params.model.quantization:
+        how = quantized(folder, params.model.dtype or ("bfloat16" if on_gpu else "float32"), place)
+    else:
+        how = {"dtype": params.model.dtype or ("auto" if on_gpu else "float32"), "device_map": place}
+    set_tf32(params.model.tf32)
+    remedy = "model.dtype: bfloat16, model.quantization: 4bit, a smaller model, or model.device_map: auto, which takes "
+    with naming_parameter(remedy + "more devices"), explained():
+        model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **how)
+    freeze(model.eval(), params.cpu_matmul)
+    # How answers are generated is params.yaml's to say: a checkpoint's own penalties and beams would go unseen.
+    own = model.generation_config
+    model.generation_config = GenerationConfig(
+        **{name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    )
     return model
+
+
+def set_tf32(allowed: bool) -> None:
+    """Have a GPU compute products of float32 in TF32, with 10 bits of each factor's 23, or in float32.
+
+    torch's own defaults differ: no TF32 in matrix products, but in convolutions, and in P-tuning's LSTM.
+    """
+    precision = "tf32" if allowed else "ieee"
+    backends: Any = torch.backends
+    for operation in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        operation.fp32_precision = precision
+
+
+def chosen_by_auto(model: PreTrainedModel, params: Params, stage: str) -> dict[str, str]:
+    """Key of params.yaml -> what a trial of the machine chose for its `auto` as `model` was loaded; `stage` says so."""
+    library = cpu_matmul_of(model) if params.cpu_matmul == "auto" else None
+    if library is None:
+        return {}
+    print(f"{stage}: cpu_matmul: auto chose {library}, the faster one here", flush=True)
+    return {"cpu_matmul": library}
 
 
 @contextlib.contextmanager
@@ -60,8 +101,8 @@ def naming_parameter(parameter: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # The CPU's allocator has no class of its own for it.
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and not any(words in str(error) for words in NO_MEMORY):
             raise
         first = next(iter(str(error).splitlines()), "")
         raise InputError(f"out of memory; allowed: {parameter} ({first})") from error
@@ -104,13 +145,19 @@ def check_lengths(
     check_context(model, new_tokens + max(hard, soft), longest_question, answer)
 
 
-def hard_prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def hard_prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str, config: PretrainedConfig) -> list[int]:
     """Token ids of `evaluate.hard_prompt`.
 
+    Args:
+        tokenizer: the model's.
+        text: the prompt.
+        config: the model's.
+
     Raises:
-        InputError: if it has none.
+        InputError: if it has none, or one that the model has no embedding of.
     """
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     if not ids:
         raise InputError(f"evaluate.hard_prompt: {text!r} has no token in this model's vocabulary")
+    check_embedded(ids, tokenizer, config, "evaluate.hard_prompt")
     return ids

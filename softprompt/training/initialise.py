@@ -9,8 +9,11 @@ from peft import initialize_kv_prefix_from_text
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from softprompt.config.train import Train
+from softprompt.config.train import INITS, Train
+from softprompt.data.tokens import check_embedded, embedded_ids
 from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.sharing import looks_up_ids
+from softprompt.runtime.errors import InputError
 from softprompt.training.methods import METHODS
 
 
@@ -21,9 +24,18 @@ def new_soft_prompt(
 
     PEFT owns the modules and the initialisation from text; what is random is drawn with numpy, whose streams are the
     same on every CPU (torch's `randn` differs between instruction sets).
+
+    Raises:
+        InputError: if the model can't be tuned by the method, or begin as `train.init` says.
     """
+    if train.method != "prefix_tuning" and looks_up_ids(base_model):
+        raise InputError(
+            f"train.method: {train.method}: the layers of this {base_model.config.model_type} model look up token ids, "
+            "which virtual tokens don't have; allowed: prefix_tuning (train.init: random or zero)"
+        )
     config = METHODS[train.method].config(train, base, base_model.config)
     if train.initialisation == "text":
+        check_embedded(tokenizer(train.init_text)["input_ids"], tokenizer, base_model.config, "train.init_text")
         _say_how_text_fits(tokenizer, train)
     # PEFT draws too, in vain but for `text`; fork_rng keeps that out of the global generator.
     with torch.random.fork_rng():
@@ -33,17 +45,25 @@ def new_soft_prompt(
     if train.initialisation == "random":
         _draw(encoder, generator)
     elif train.initialisation == "vocabulary":
-        # Real tokens only: embedding tables are often padded, and special tokens mean something else.
-        ids = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        # Special tokens mean something else.
+        ids = np.setdiff1d(embedded_ids(tokenizer, base_model.config), tokenizer.all_special_ids)
         wanted = train.num_virtual_tokens
         chosen = torch.from_numpy(generator.choice(ids, wanted, replace=len(ids) < wanted)).to(base_model.device)
-        embeddings = base_model.get_input_embeddings().get_parameter("weight")[chosen].detach().float()
-        _set(encoder.get_parameter("embedding.weight"), embeddings)
+        # As the layer puts them out: Gemma's multiplies its table by the square root of the hidden size.
+        _set(encoder.get_parameter("embedding.weight"), base_model.get_input_embeddings()(chosen))
     elif train.initialisation == "text" and train.method == "prefix_tuning":
         # PEFT cuts, but does not repeat; one more, since tokens may merge where the texts meet.
         repeats = train.num_virtual_tokens // len(tokenizer(train.init_text)["input_ids"]) + 2
         text = " ".join([train.init_text or ""] * repeats)
-        initialize_kv_prefix_from_text(model, tokenizer, text=text, use_chat_template=False)
+        try:
+            initialize_kv_prefix_from_text(model, tokenizer, text=text, use_chat_template=False)
+        except (AttributeError, ValueError) as error:
+            # Gemma 3n's last layers have none, Gemma 4's have two shapes.
+            others = " or ".join(name for name in INITS[train.method] if name != "text")
+            raise InputError(
+                "train.init: text: PEFT takes a text's keys and values where each layer keeps its own, all of one "
+                f"shape, and this {base_model.config.model_type} model has other layers; allowed: {others}"
+            ) from error
     return model
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from softprompt.provenance.graph import params_of
+from softprompt.provenance.origin import load_origin
 from tests.cli.conftest import Command, copy_of, invoke
 from tests.clones import call
 from tests.toy import write_params
@@ -87,6 +88,20 @@ def test_an_experiment_is_held_against_its_own_code_and_params(changeable: Path,
 def test_other_rows_and_another_model(repository: Path, tmp_path: Path) -> None:
     changed = copy_of(repository / "models/adapter", tmp_path / "other", rows_sha256="0" * 64, base_sha256="f" * 64)
     assert set(differing(changed)) == {"model, SHA-256", "rows, SHA-256"}
+
+
+def test_what_auto_chose_is_shown_and_an_older_adapter_that_names_no_choice_is_taken(
+    repository: Path, tmp_path: Path
+) -> None:
+    adapter = repository / "models/adapter"
+    auto = copy_of(adapter, tmp_path / "auto", chosen={"cpu_matmul": "mkl"})
+    shown = json.loads(invoke("provenance", auto, "--json").stdout)
+    assert {"what": "cpu_matmul, by auto", "made with": "mkl", "here": "same"} in shown["made_of"]
+    older = copy_of(adapter, tmp_path / "older")
+    origin = json.loads((older / "origin.json").read_text(encoding="utf-8"))
+    assert origin.pop("chosen") == {}, "onednn was asked for"
+    (older / "origin.json").write_text(json.dumps(origin), encoding="utf-8")
+    assert load_origin(older).chosen == {}
 
 
 def test_a_lock_whose_stages_do_not_follow_from_each_other(changeable: Path) -> None:

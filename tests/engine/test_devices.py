@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from peft import PromptTuningConfig
 from transformers import AutoModelForCausalLM
 
 from softprompt.engine.model import SharedPrefixModel
+from tests.training.prompts import trained
 
 SPLIT = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "cpu"}
 SPLIT |= {"model.rotary_emb": "cpu", "lm_head": "cpu"}
@@ -41,3 +43,11 @@ def test_a_split_model_learns_and_answers_as_a_whole_one(toy_model: Path, tmp_pa
     torch.testing.assert_close(split[0], whole[0])
     torch.testing.assert_close(split[1], whole[1])
     assert torch.equal(split[2], whole[2])
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+def test_a_process_takes_one_gpu_of_several(finished: Path, tmp_path: Path) -> None:
+    run = trained(finished, tmp_path, device="cuda")
+    assert {weight.device for weight in run.model.parameters()} == {torch.device("cuda", torch.cuda.current_device())}
+    others = set(range(torch.cuda.device_count())) - {torch.cuda.current_device()}
+    assert {torch.cuda.max_memory_allocated(other) for other in others} == {0}

@@ -1,26 +1,31 @@
 """`FrozenLinear`: an nn.Linear in all but the order of its sums."""
 
 import copy
+import shutil
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from softprompt.engine import linear
-from softprompt.engine.linear import FrozenLinear, freeze
+from softprompt.engine.linear import FrozenLinear, cpu_matmul_of, freeze
 from tests.engine.architectures import make_base
+from tests.gemma import make_gemma
 
 IN, OUT = 48, 80
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 
 
-def make_pair(bias: bool = True, dtype: torch.dtype = torch.float32) -> tuple[nn.Linear, nn.Linear]:
+def make_pair(bias: bool = True, dtype: torch.dtype = torch.float32, **arguments: Any) -> tuple[nn.Linear, nn.Linear]:
     """A frozen layer and torch's own, with the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         plain = nn.Linear(IN, OUT, bias=bias, dtype=dtype).requires_grad_(False)
     frozen = nn.Sequential(copy.deepcopy(plain))
-    freeze(frozen)
+    freeze(frozen, **arguments)
     assert type(frozen[0]) is FrozenLinear
     return frozen[0], plain
 
@@ -30,7 +35,7 @@ def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=generator).to(dtype)
 
 
-def result_and_gradient(layer: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
+def result_and_gradient(layer: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """`layer(x)` and the gradient by x of its sum with random weights."""
     x = x.detach().clone().requires_grad_()
     result = layer(x)
@@ -132,3 +137,132 @@ def test_a_subclass_of_linear_stays_what_it_is() -> None:
     model = nn.Sequential(Own(IN, OUT), nn.Linear(OUT, IN))
     freeze(model)
     assert [type(layer) for layer in model] == [Own, FrozenLinear]
+
+
+def twice_in_place(layer: nn.Linear, x: Tensor) -> Tensor:
+    result = layer(x)
+    result *= 2
+    result[..., 3:].mul_(3)
+    return result
+
+
+@pytest.mark.parametrize("shape", [(IN,), (7, IN), (1, 7, IN), (2, 3, 4, IN)], ids=str)
+def test_the_result_may_be_changed_in_place(shape: tuple[int, ...]) -> None:
+    frozen, plain = make_pair()
+    ours, right = (
+        result_and_gradient(lambda x, layer=layer: twice_in_place(layer, x), random(*shape))
+        for layer in (frozen, plain)
+    )
+    for found, wanted in zip(ours, right, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(twice_in_place(frozen, random(*shape)), right[0], rtol=1e-5, atol=1e-5)
+
+
+@needs_onednn
+def test_gemma_3n_which_scales_a_layers_result_in_place() -> None:
+    model = make_gemma("gemma3n")
+    plain = copy.deepcopy(model)
+    freeze(model)
+    found = []
+    for each in (model, plain):
+        ids = torch.arange(1, 15).unsqueeze(0)
+        embedded = each.get_input_embeddings()(ids).detach().requires_grad_()
+        looked_up = each.get_decoder().get_per_layer_inputs(ids)
+        states = each.get_decoder()(inputs_embeds=embedded, per_layer_inputs=looked_up).last_hidden_state
+        found.append((states.detach(), *torch.autograd.grad(states.sin().sum(), embedded)))
+    for ours, right in zip(*found, strict=True):
+        torch.testing.assert_close(ours, right, rtol=1e-3, atol=1e-4)
+
+
+@needs_onednn
+@needs_compiler
+def test_a_decoder_layer_compiles_to_one_graph() -> None:
+    model = make_base("llama", torch.float32)
+    freeze(model)
+    layer = model.model.layers[0]
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True)
+    for length in (5, 9):
+        x = random(1, length, 32)
+        positions = model.model.rotary_emb(x, torch.arange(length).unsqueeze(0))
+        ours, right = (
+            result_and_gradient(lambda states, run=run, at=positions: run(states, position_embeddings=at), x)
+            for run in (compiled, layer)
+        )
+        for found, wanted in zip(ours, right, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@needs_onednn
+def test_what_the_compiler_is_told_of_the_operator_holds() -> None:
+    x, weight = random(2, 5, IN), random(OUT, IN)
+    for bias in (None, random(OUT)):
+        torch.library.opcheck(linear._compiled_onednn, (x, weight, bias))
+        torch.library.opcheck(linear._compiled_onednn, (random(7, OUT), weight.t(), None))
+
+
+@needs_onednn
+def test_mkl_is_torchs_own_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_onednn", None)  # a call would fail
+    frozen, plain = make_pair(cpu_matmul="mkl")
+    for ours, right in zip(
+        result_and_gradient(frozen, random(7, IN)), result_and_gradient(plain, random(7, IN)), strict=True
+    ):
+        assert torch.equal(ours, right)
+
+
+def seconds(**of_library: float) -> Callable[[FrozenLinear, str], float]:
+    return lambda layer, library: of_library[library] * layer.in_features
+
+
+@needs_onednn
+def test_auto_takes_the_faster_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "TRIED_SECONDS", 0)
+    for times, wanted in (({"onednn": 1, "mkl": 2}, "onednn"), ({"onednn": 2, "mkl": 1}, "mkl")):
+        monkeypatch.setattr(linear, "_seconds", seconds(**times))
+        model = make_base("llama", torch.float32)
+        freeze(model, "auto")
+        assert {layer.cpu_matmul for layer in model.modules() if isinstance(layer, FrozenLinear)} == {wanted}
+        assert cpu_matmul_of(model) == wanted
+
+
+@needs_onednn
+def test_auto_counts_every_layer_but_an_output_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_shape(layer: FrozenLinear, library: str) -> float:
+        tall, wide, output = {"onednn": (3, 1, 0), "mkl": (1, 2, 100)}[library]
+        return {OUT: tall, IN: wide}.get(layer.out_features, output)
+
+    monkeypatch.setattr(linear, "TRIED_SECONDS", 0)
+    monkeypatch.setattr(linear, "_seconds", of_shape)
+    for tall, wide, wanted in ((2, 2, "mkl"), (2, 5, "onednn")):
+        layers = [*(nn.Linear(IN, OUT) for _ in range(tall)), *(nn.Linear(OUT, IN) for _ in range(wide))]
+        model = nn.Sequential(*layers, nn.Linear(IN, 7))
+        freeze(model, "auto")
+        assert cpu_matmul_of(model) == wanted
+
+
+@needs_onednn
+def test_a_real_trial_chooses_one_and_leaves_the_weights_alone() -> None:
+    model = make_base("llama", torch.float32)
+    before = copy.deepcopy(model.state_dict())
+    freeze(model, "auto")
+    assert cpu_matmul_of(model) in linear.LIBRARIES
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_where_there_is_no_choice_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_seconds", None)  # a call would fail
+    for dtype in (torch.float64, torch.bfloat16):
+        model = make_base("llama", dtype)
+        freeze(model, "auto")
+        assert cpu_matmul_of(model) is None
+
+
+@needs_onednn
+def test_frozen_layers_keep_their_library() -> None:
+    model = make_base("llama", torch.float32)
+    freeze(model, "mkl")
+    freeze(model)
+    assert cpu_matmul_of(model) == "mkl"

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from softprompt.config.model import Model
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import select_model_files
 from tests.hub import Hub, Repository, cut, shorter, status, wrong_bytes
-from tests.toy import ROOT
+from tests.toy import ROOT, model_params
 
 TOKEN = "hf_secretsecretsecret"
 
@@ -33,14 +32,10 @@ def model(hub: Hub, name: str, toy_model: Path) -> Repository:
     return repository
 
 
-def params(source: str, revision: str | None = None) -> Model:
-    return Model(source=source, revision=revision, sha256=None, dtype="float32", device_map=None)
-
-
 def fetch(source: str, revision: str | None = None, *, checked: bool = True) -> tuple[dict[str, bytes], dict]:
     """What `source` gives; `checked`: whether it has to be a whole model."""
     select = select_model_files if checked else lambda files: files
-    with fetched(params(source, revision), "model", select) as found:
+    with fetched(model_params(source, revision=revision), "model", select) as found:
         return {path.name: path.read_bytes() for path in found.files}, dict(found.record)
 
 
@@ -258,7 +253,7 @@ class TestBareNames:
 
     def test_a_checksum_is_its_by_either_name(self, hub, name, model) -> None:
         for given, pinned in ((name, f"hf://{name}"), (f"hf://{name}", name)):
-            checked = params(given).model_copy(update={"sha256": {pinned: "0" * 64}})
+            checked = model_params(given, sha256={pinned: "0" * 64})
             with (
                 pytest.raises(InputError, match=r"model.sha256: the bytes of"),
                 fetched(checked, "model", select_model_files),

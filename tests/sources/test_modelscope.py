@@ -14,13 +14,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from softprompt.config.model import Model
 from softprompt.data.readers import select_data_files
 from softprompt.data.readers.hub import read_repository
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import select_model_files
-from tests.toy import ROOT, data_params, write_params
+from tests.toy import ROOT, data_params, model_params, write_params
 
 TOKEN = "ms-secret-secret"
 
@@ -93,8 +92,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_model: Path) -> Ite
 
 
 def fetch(source: str = "ms://owner/toy", revision: str | None = None) -> tuple[dict[str, bytes], dict]:
-    params = Model(source=source, revision=revision, sha256=None, dtype="float32", device_map=None)
-    with fetched(params, "model", select_model_files) as found:
+    with fetched(model_params(source, revision=revision), "model", select_model_files) as found:
         return {path.name: path.read_bytes() for path in found.files}, dict(found.record)
 
 
@@ -171,9 +169,8 @@ def test_out_of_reach(hub: ModelScope, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_extra_the_command_is_named(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['modelscope_hub'] = None\n"
-        "from softprompt.config.model import Model; from softprompt.sources import fetched\n"
-        "params = Model(source='ms://a/b', revision=None, sha256=None, dtype='auto', device_map=None)\n"
-        "with fetched(params, 'model', list): pass\n"
+        "from softprompt.sources import fetched; from tests.toy import model_params\n"
+        "with fetched(model_params('ms://a/b'), 'model', list): pass\n"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "ms:// needs one more package: pip install modelscope-hub==" in out.stderr

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from softprompt.config.model import Model
 from softprompt.data.readers import select_data_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import select_model_files
-from tests.toy import data_params
+from tests.toy import data_params, model_params
 
 ROWS = json.dumps([{"instruction": "a", "output": "b"}]).encode()
 SECRET = "AKIASECRETSECRET"
@@ -97,7 +96,7 @@ class TestWeb:
         assert "check the address, the network and credentials" in refused(f"http://127.0.0.1:{port}/rows.json")
 
     def test_a_model_does_not_come_from_there(self, web: str) -> None:
-        params = Model(source=f"{web}/model.gguf", revision=None, sha256=None, dtype="auto", device_map=None)
+        params = model_params(f"{web}/model.gguf")
         with pytest.raises(InputError, match="is for data"), fetched(params, "model", select_model_files):
             pass
 

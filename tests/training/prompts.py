@@ -49,10 +49,12 @@ class Run:
         return [entry[name] for entry in self.progress.history if name in entry]
 
 
-def trained(finished: Path, folder: Path, validation: Dataset | None = None, **changes: Any) -> Run:
-    """Tune on the toy's tokens; `validation` replaces its validation rows."""
+def trained(
+    finished: Path, folder: Path, validation: Dataset | None = None, *, base: Path | None = None, **changes: Any
+) -> Run:
+    """Tune on the toy's tokens; `validation` replaces its validation rows, `base` its model."""
     params = params_of(folder, **changes)
-    model = fresh(finished / "models/base", params)
+    model = fresh(base or finished / "models/base", params)
     rows = {
         split: Dataset.from_file(str(finished / f"data/tokenized/{split}.arrow")).select_columns(
             ["input_ids", "labels"]

@@ -1,5 +1,6 @@
 """The frozen model as it is loaded, and a new prompt on it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from softprompt.engine.linear import cpu_matmul_of
 from softprompt.runtime.errors import InputError
-from softprompt.training.base import check_context, load_base_model, naming_parameter
+from softprompt.training.base import check_context, chosen_by_auto, load_base_model, naming_parameter, set_tf32
 from tests.training.prompts import fresh, params_of, prompt
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
 
 class TestInitialisation:
@@ -64,6 +68,42 @@ def test_out_of_memory_names_the_parameter() -> None:
         torch.empty(2**54)
     with pytest.raises(RuntimeError, match="size"), naming_parameter("a smaller batch"):
         torch.ones(2) + torch.ones(3)
+    with pytest.raises(InputError, match="a smaller batch"), naming_parameter("a smaller batch"):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+@pytest.fixture
+def precision() -> Iterator[None]:
+    """What a test sets is set back."""
+    yield
+    set_tf32(False)
+
+
+@pytest.mark.usefixtures("precision")
+def test_tf32_is_of_a_gpu_alone_and_only_where_it_is_wanted(finished: Path, tmp_path: Path) -> None:
+    ids, found = torch.arange(5, 15).unsqueeze(0), {}
+    for wanted, precision in ((True, "tf32"), (False, "ieee")):
+        model = load_base_model(finished / "models/base", params_of(tmp_path, **{"model.tf32": wanted}))
+        backends: Any = torch.backends
+        for operation in (backends.cuda.matmul, backends.cudnn.rnn, backends.cudnn.conv):
+            assert operation.fp32_precision == precision
+        assert backends.mkldnn.matmul.fp32_precision not in ("tf32", "bf16")
+        found[wanted] = model(ids.to(model.device)).logits
+    if not torch.cuda.is_available():
+        assert torch.equal(found[True], found[False])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.usefixtures("precision")
+def test_tf32_rounds_the_factors_of_products() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 512, 512, device="cuda")
+    right, far = x.double() @ y.double(), {}
+    for wanted in (False, True):
+        set_tf32(wanted)
+        far[wanted] = float((x @ y - right).abs().max() / right.abs().max())
+    assert far[False] < 1e-5
+    assert far[True] > 1e-4
 
 
 def test_a_device_map_of_one_device_changes_nothing(finished: Path, tmp_path: Path) -> None:
@@ -79,6 +119,21 @@ def test_dtype_and_threads(finished: Path, tmp_path: Path) -> None:
         load_base_model(finished / "models/base", params_of(tmp_path, **{"model.dtype": "auto"})).dtype == torch.float32
     )
     assert torch.get_num_threads() == 1
+
+
+@needs_onednn
+def test_cpu_matmul(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("onednn", "mkl"):
+        params = params_of(tmp_path, cpu_matmul=value)
+        model = load_base_model(finished / "models/base", params)
+        assert cpu_matmul_of(model) == value
+        assert chosen_by_auto(model, params, "train") == {}
+    params = params_of(tmp_path, cpu_matmul="auto")
+    model = load_base_model(finished / "models/base", params)
+    assert chosen_by_auto(model, params, "train") == {"cpu_matmul": cpu_matmul_of(model)}
+    assert capsys.readouterr().out.endswith(
+        f"train: cpu_matmul: auto chose {cpu_matmul_of(model)}, the faster one here\n"
+    )
 
 
 @pytest.fixture

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from softprompt.config.tokenize import Tokenize
 from softprompt.data.templates import Encoded, Template
-from softprompt.data.tokens import TOKENIZED_SCHEMA
+from softprompt.data.tokens import TOKENIZED_SCHEMA, check_embedded
 from softprompt.runtime.guard import die_with_parent
 from softprompt.runtime.progress import quiet_libraries
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,14 @@ def encode_batch(base: Path, params: Tokenize, rows: list[dict]) -> EncodedBatch
     """Tokenize `rows` of `softprompt.data.rows.PREPARED_SCHEMA`.
 
     Raises:
-        InputError: if the template does not suit the model.
+        InputError: if the template does not suit the model, or a row holds a token that the model has no embedding of.
     """
+    template, config = _template(base, params)
     kept: list[tuple[dict, Encoded]] = []
     dropped: list[int] = []
-    for row, encoded in zip(rows, _template(base, params).encode(rows, params.max_length), strict=True):
+    for row, encoded in zip(rows, template.encode(rows, params.max_length), strict=True):
         if isinstance(encoded, Encoded):
+            check_embedded(encoded.input_ids, template.tokenizer, config, f"the row {row['example_id']}")
             kept.append((row, encoded))
         else:
             dropped.append(encoded)
@@ -79,9 +85,10 @@ def encode_batch(base: Path, params: Tokenize, rows: list[dict]) -> EncodedBatch
 
 
 @cache
-def _template(base: Path, params: Tokenize) -> Template:
-    """Once a process."""
-    from transformers import AutoTokenizer
+def _template(base: Path, params: Tokenize) -> tuple[Template, "PretrainedConfig"]:
+    """The template, and the model's configuration: once a process."""
+    from transformers import AutoConfig, AutoTokenizer
 
     quiet_libraries()
-    return Template(AutoTokenizer.from_pretrained(base), params.template, params.system)
+    template = Template(AutoTokenizer.from_pretrained(base), params.template, params.system)
+    return template, AutoConfig.from_pretrained(base)
