@@ -23,7 +23,7 @@ def measure(dtype: str) -> str:
     from benchmarks.models import benchmark_params
     from softprompt.training.base import load_base_model
 
-    params = benchmark_params("cpu", dtype)
+    params = benchmark_params(dtype)
     with torch.inference_mode():
         warm = torch.nn.Linear(2, 2)(torch.ones(1, 2))  # what torch sets up is no part of the model
     before = resident()

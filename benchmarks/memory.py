@@ -1,15 +1,14 @@
-"""Memory of this process, in bytes: resident, as the kernel counts it (Linux), or a GPU's, as torch does."""
+"""Resident memory of this process, in bytes, as the kernel counts it (Linux)."""
 
 import contextlib
 from pathlib import Path
 
-import torch
 from torch import nn
 
 
-def resident(device: str = "cpu") -> int:
+def resident() -> int:
     """What is held now."""
-    return torch.cuda.memory_allocated() if device == "cuda" else _status("VmRSS")
+    return _status("VmRSS")
 
 
 def unmapped() -> int:
@@ -17,16 +16,13 @@ def unmapped() -> int:
     return _status("RssAnon")
 
 
-def peak(device: str = "cpu") -> int:
+def peak() -> int:
     """The most that was held since `restart_peak`."""
-    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+    return _status("VmHWM")
 
 
-def restart_peak(device: str = "cpu") -> None:
+def restart_peak() -> None:
     """Forget earlier peaks: loading a model has its own. (`getrusage`'s survives even exec, so is no use here.)"""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return
     with contextlib.suppress(OSError):  # where that is forbidden, the peak covers the loading too
         Path("/proc/self/clear_refs").write_text("5")
 

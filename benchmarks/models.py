@@ -16,26 +16,23 @@ from softprompt.training.base import load_base_model
 Side = Literal["peft", "peft, our products", "peft, compiled", "peft, length-grouped", "ours"]
 
 
-def benchmark_params(device: str = "cpu", dtype: str = "float32") -> Params:
-    """params.yaml, on one device in one precision: there both sides do the same arithmetic."""
+def benchmark_params(dtype: str = "float32") -> Params:
+    """params.yaml, on a CPU in one precision: there both sides do the same arithmetic."""
     params = load_params()
-    return params.model_copy(update={"device": device, "model": params.model.model_copy(update={"dtype": dtype})})
+    return params.model_copy(update={"device": "cpu", "model": params.model.model_copy(update={"dtype": dtype})})
 
 
-def soft_prompt_model(
-    side: Side, folder: str, virtual_tokens: int, device: str = "cpu", dtype: str = "float32"
-) -> PeftModel:
+def soft_prompt_model(side: Side, folder: str, virtual_tokens: int) -> PeftModel:
     """The model in `folder` behind a random soft prompt, loaded as the side's users load it; all of it resident."""
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
-    params = benchmark_params(device, dtype)
+    params = benchmark_params()
     if side in ("ours", "peft, our products"):
         base = load_base_model(Path(folder), params)
     else:
         torch.set_num_threads(params.threads)
-        base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     torch.manual_seed(0)  # the same prompt on all sides
     model = SharedPrefixModel(base, config) if side == "ours" else get_peft_model(base, config)
-    model.to(device)
     touch(model)
     return model
 

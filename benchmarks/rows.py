@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from benchmarks.runner import run_module
-from softprompt.data.tokens import IGNORED
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.paths import BASE_MODEL, TOKENIZED
 
@@ -51,15 +49,6 @@ def pick(path: str, count: int, length: int | None = None) -> Any:
         raise InputError(f"{path} has no row of {length} tokens; another file is needed: ALPACA=path make benchmark")
     chosen = np.resize(np.random.default_rng(0).permutation(usable), count)
     return Dataset.from_dict(rows[chosen.tolist()])  # not `select`: sampler and trainer read Arrow's own lengths
-
-
-def write_random_rows(path: Path, count: int, length: int, vocabulary: int) -> None:
-    """Write `count` rows of `length` random tokens to `path`; three of four are labels, about as many as Alpaca's."""
-    ids = np.random.default_rng(0).integers(vocabulary, size=(count, length))
-    labels = np.where(np.arange(length) < length // 4, IGNORED, ids)
-    table = pa.table({"input_ids": ids.tolist(), "labels": labels.tolist()})
-    with pa.ipc.new_stream(path, table.schema) as stream:
-        stream.write_table(table)
 
 
 def alpaca_project(folder: Path) -> Path:

@@ -6,7 +6,6 @@ import time
 from functools import partial
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from peft import PeftModel
@@ -44,8 +43,6 @@ def train(
     count: int,
     length: int | None,
     seed: int,
-    device: str = "cpu",
-    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Train on `count` rows once.
 
@@ -59,13 +56,11 @@ def train(
         count: how many rows; the same ones on every side and in every round.
         length: only rows of so many tokens; None: any.
         seed: of the order, the same one on every side.
-        device: cpu, or cuda.
-        dtype: precision of the frozen weights.
     """
     chosen = pick(rows, count, length).shuffle(seed=seed)
-    tuned = soft_prompt_model(side, model, virtual_tokens, device, dtype)
-    weights = memory.resident(device)
-    memory.restart_peak(device)
+    tuned = soft_prompt_model(side, model, virtual_tokens)
+    weights = memory.resident()
+    memory.restart_peak()
     train = Train.model_validate(
         benchmark_params().train.model_dump()
         | {"batch_size": batch_size, "gradient_accumulation_steps": accumulation, "learning_rate": LEARNING_RATE}
@@ -83,7 +78,7 @@ def train(
         "warm_up_seconds": warm_up,
         "seconds": seconds,
         "rows_per_second": count / seconds,
-        "mib_above_weights": (memory.peak(device) - weights) / 2**20,
+        "mib_above_weights": (memory.peak() - weights) / 2**20,
         "losses": losses,
     }
     if side == "ours":
@@ -94,15 +89,13 @@ def train(
 
 def _by_learn(model: SharedPrefixModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
     """Seconds of the loop and the loss of each step, by `softprompt.training.training.learn`."""
-    accelerator, optimizer = Accelerator(cpu=model.device.type == "cpu"), make_optimizer(model, train)
+    accelerator, optimizer = Accelerator(cpu=True), make_optimizer(model, train)
     rows, losses, step = rows.with_format("numpy"), [], train.batch_size * train.gradient_accumulation_steps
-    _wait_for(model.device)
     start = time.perf_counter()
     for begin in range(0, len(rows), step):
         chosen = rows_at(rows, list(range(begin, min(begin + step, len(rows)))))
         losses.append(learn(model, optimizer, accelerator, chosen, train)[0])
         optimizer.step()
-    _wait_for(model.device)
     return time.perf_counter() - start, losses
 
 
@@ -118,7 +111,7 @@ def _by_trainer(compiled: bool, model: PeftModel, rows: Dataset, train: Train) -
         per_device_train_batch_size=train.batch_size,
         gradient_accumulation_steps=train.gradient_accumulation_steps,
         train_sampling_strategy="sequential",
-        use_cpu=model.device.type == "cpu",
+        use_cpu=True,
         torch_compile=compiled,
         logging_steps=1,
         save_strategy="no",
@@ -152,20 +145,13 @@ class Clock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start."""
-        _wait_for(args.device)
         self.seconds = -time.perf_counter()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Stop."""
-        _wait_for(args.device)
         self.seconds += time.perf_counter()
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def padding_collator() -> DataCollatorForSeq2Seq:

@@ -61,7 +61,7 @@ def main(params: Params) -> None:
         with naming_parameter(REMEDY):
             tune(model, rows, params, distributed.share(None), None)
         return
-    origin, chosen = origin_of_a_run(), chosen_by_auto(base_model, params, "train")
+    origin = replace(origin_of_a_run(), chosen=chosen_by_auto(base_model, params, "train"))
     with (
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
         output_folder(ADAPTER) as folder,
@@ -76,7 +76,7 @@ def main(params: Params) -> None:
         live.make_summary()
         model.save_pretrained(str(folder))
         (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
-        write_origin(folder, replace(origin, chosen=chosen))
+        write_origin(folder, origin)
     print(
         f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}; "
         f"at most {peak_memory()} of memory"

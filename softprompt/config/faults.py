@@ -13,6 +13,7 @@ from softprompt.runtime.secrets import redacted
 
 WHAT = {
     "string_type": "text",
+    "bool_type": "true or false",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -96,7 +97,7 @@ def _shown(value: Any) -> str:
 def _allowed(fault: Any) -> str:
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "literal_error":
-        return context["expected"].replace("'", "")
+        return context["expected"].replace("'", "").replace("True", "true").replace("False", "false")
     if kind == "value_error":
         return str(context["error"])
     for bound, words in BOUNDS.items():

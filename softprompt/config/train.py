@@ -33,7 +33,7 @@ class Train(Section):
     max_grad_norm: Annotated[float, Field(ge=0)] | None
     eval_steps: Positive
     early_stopping_patience: Positive | None
-    torch_compile: Literal["auto"] | bool
+    torch_compile: Literal["auto", True, False]
 
     @property
     def initialisation(self) -> str:

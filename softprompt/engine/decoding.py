@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
+from softprompt.engine.compiled import same_stream
+
 
 @contextmanager
 def steps_by_graph(
@@ -21,7 +23,7 @@ def steps_by_graph(
 ) -> Iterator[StaticCache]:
     """A cache for `rows` rows of `length` positions, which begin with the prefix of batch 1.
 
-    Within the block `model`'s forward of one token for each row behind it is replayed, from the third one on.
+    Within the block `model`'s forward of one token for each row behind it, the first one aside, is replayed.
     """
     whole: Any = model
     shadowed = vars(model).get("forward")
@@ -68,7 +70,9 @@ class _Steps:
         self.inputs: Any = None
         self.output: Any = None
 
-    def __call__(self, **inputs: Any) -> Any:
+    def __call__(self, *args: Any, **inputs: Any) -> Any:
+        if args:  # not by `generate` itself
+            return self.forward(*args, **inputs)
         ids = inputs.get("input_ids")
         # Whatever else calls the model, guidance for example, has a cache of its own.
         is_step = isinstance(ids, Tensor) and ids.shape[1] == 1 and inputs.get("past_key_values") is self.cache
@@ -86,12 +90,10 @@ class _Steps:
         self.inputs = _changed(inputs, Tensor.clone)
         try:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # nothing is computed here, and nothing is written into the cache
+            with same_stream(), torch.cuda.graph(graph):  # nothing is computed, and nothing is written into the cache
                 self.output = self.forward(**self.inputs)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            warnings.warn(f"generate: no CUDA graph for this model: {str(error).splitlines()[0]}", stacklevel=2)
+            warnings.warn(f"generate: no CUDA graph here: {str(error).splitlines()[0]}", stacklevel=2)
             self.failed = True
             return False
         self.graph = graph

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 CHILDREN = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
@@ -25,6 +26,7 @@ class _GatedProduct(torch.autograd.Function):
         return act(gate).mul_(up)  # in place: one array less to write
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,) = gradients
         gate, up = ctx.saved_tensors
@@ -55,7 +57,18 @@ def slim_gated_blocks(model: nn.Module) -> None:
 @cache
 def _slim(kind: type[nn.Module]) -> type[nn.Module]:
     """The class with the forward above. Not a forward of each block's own, which compiled code would be made for."""
-    return type(kind.__name__, (kind,), {"forward": _forward, "__module__": kind.__module__})
+    own = {"forward": _forward, "__reduce_ex__": _reduced, "__module__": kind.__module__}
+    return type(f"Slim{kind.__name__}", (kind,), own)
+
+
+def _reduced(block: Any, protocol: int) -> tuple[Any, ...]:
+    """For pickle, which doesn't find the class by its name."""
+    return _empty_slim, (type(block).__base__,), block.__dict__
+
+
+def _empty_slim(kind: Any) -> nn.Module:
+    slim: Any = _slim(kind)
+    return slim.__new__(slim)
 
 
 def _is_slim(block: Any) -> bool:

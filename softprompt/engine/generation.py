@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import Cache, GenerationConfig, PreTrainedModel
 from transformers.generation import GenerationMode
 
-from softprompt.engine.compiled import on_one_gpu
+from softprompt.engine.compiled import can_be_captured
 from softprompt.engine.decoding import steps_by_graph
 from softprompt.engine.prefix import Prompt, Rows, expanded, prompt_lengths, run_prefix
 from softprompt.engine.sharing import windows_of
@@ -56,6 +56,7 @@ BLIND_TO_IDS = {
     "synced_gpus", "temperature", "tokenizer", "top_h", "top_k", "top_p", "transformers_version", "typical_p",
 }  # fmt: skip
 NO_WINDOW = 2**62
+STEPS = range(8, 1025)  # tokens of an answer for which a graph is worth a cache that has room for all of them at once
 OFF = {
     "encoder_no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
@@ -110,6 +111,8 @@ class Request:
             raise ValueError(
                 f"generate: {mode.value}: not after a prompt; allowed: {', '.join(mode.value for mode in MODES)}"
             )
+        if attention_mask is None:
+            attention_mask = _mask_of(input_ids, config)
         return cls(input_ids, Rows.of(input_ids, attention_mask), config, arguments)
 
     @property
@@ -145,15 +148,28 @@ class Request:
         allowed = self.arguments.get("prefix_allowed_tokens_fn")
         if allowed is None:
             return self.arguments
+        if (self.config.num_beams or 1) == 1:  # it is given the number of the answer, else of the row
+            chosen = (
+                chosen.unsqueeze(1) * self.sequences + torch.arange(self.sequences, device=chosen.device)
+            ).flatten()
         return self.arguments | {"prefix_allowed_tokens_fn": lambda row, ids: allowed(int(chosen[row]), ids)}
+
+
+def _mask_of(input_ids: Tensor, config: GenerationConfig) -> Tensor | None:
+    """The mask that transformers infers where none is given: padding tokens are padding, unless they end answers."""
+    padding, ends = config.pad_token_id, config.eos_token_id
+    if padding is None or padding in (ends if isinstance(ends, list) else [ends]):
+        return None
+    return (input_ids != padding).long()
 
 
 def _steps_alike(model: PreTrainedModel, config: GenerationConfig, given: int) -> int:
     """How many tokens come after `given` at most, where steps are one program whatever came before; else 0."""
     plain = (config.num_beams or 1) == 1 and not config.return_dict_in_generate
-    if not plain or not on_one_gpu(model) or _window(model) < NO_WINDOW:
+    if not plain or not can_be_captured(model) or _window(model) < NO_WINDOW:
         return 0
-    return config.max_new_tokens or max(0, (config.max_length or 0) - given)
+    new = config.max_new_tokens or max(0, (config.max_length or 0) - given)
+    return new if new in STEPS else 0
 
 
 def generate_after_prompt(model: PreTrainedModel, prompt: Prompt, request: Request) -> Any:

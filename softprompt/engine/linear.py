@@ -2,7 +2,7 @@
 
 torch hands them to MKL, which on AMD's processors leaves half of the vector width unused: measured there (EPYC, 2
 cores, AVX-512), oneDNN is 2.3 times as fast at the shapes of a training step, with the weight as it is stored. On an
-Intel Xeon (2 cores, AVX-512) MKL is: a step takes 0.87 of the time. Both compute in float32 throughout; they differ in
+Intel Xeon (2 cores, AVX-512) a step takes 0.9 of the time with MKL. Both compute in float32 throughout; they differ in
 the order of their sums. In bfloat16 and float16 torch itself takes oneDNN.
 """
 
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from softprompt import distributed
 from softprompt.engine.gated import slim_gated_blocks
@@ -51,6 +52,7 @@ class _Product(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return _product(gradients[0].contiguous(), weight.t(), None), None, None
@@ -72,8 +74,9 @@ class FrozenLinear(nn.Linear):
     @property
     def has_choice(self) -> bool:
         """Whether `cpu_matmul` decides anything."""
-        weight = self.weight
-        return HAS_ONEDNN and weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
+        weight, bias = self.weight, self.bias
+        trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+        return HAS_ONEDNN and weight.device.type == "cpu" and weight.dtype == torch.float32 and not trained
 
     def forward(self, input: Tensor) -> Tensor:
         """`input @ weight.T + bias`: (…, in) -> (…, out)."""
@@ -120,7 +123,9 @@ def _faster(layers: list[FrozenLinear]) -> CpuMatmul:
     tried = [alike for alike in of_shape.values() if len(alike) > 1] or list(of_shape.values())
     best = np.full((len(tried), len(LIBRARIES)), np.inf)
     started, rounds = time.perf_counter(), 0
-    while rounds < 2 or time.perf_counter() - started < TRIED_SECONDS:  # the first one also sets the libraries up
+    while tried and (
+        rounds < 2 or time.perf_counter() - started < TRIED_SECONDS
+    ):  # the first one also sets the libraries up
         for shape, alike in enumerate(tried):
             for at, library in enumerate(LIBRARIES):
                 best[shape, at] = min(best[shape, at], _seconds(alike[rounds % len(alike)], library))

@@ -197,7 +197,10 @@ class SharedPrefixModel(PeftModelForCausalLM):
         Raises:
             ValueError: naming what can't be done after a prompt: decoding by contrast, `negative_prompt_ids`, ….
         """
-        ids = args[0] if args else kwargs.pop("inputs", kwargs.pop("input_ids", None))
+        if len(args) > 2:
+            raise ValueError("generate: allowed by position: inputs and generation_config; the others by name")
+        kwargs |= dict(zip(("inputs", "generation_config"), args, strict=False))
+        ids = kwargs.pop("inputs", kwargs.pop("input_ids", None))
         if ids is None or kwargs.get("inputs_embeds") is not None:
             return super().generate(input_ids=ids, **kwargs)
         request = Request.of(self.frozen, ids, kwargs.pop("attention_mask", None), **kwargs)

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 
 from softprompt.engine.attention import packed_attention_in
-from softprompt.engine.compiled import compiled_layers
+from softprompt.engine.compiled import MOST_TOKENS, compiled_layers
 from softprompt.engine.layout import Group, Layout, alike
 from softprompt.engine.losses import label_losses
 from softprompt.engine.packing import Packed
@@ -54,7 +54,7 @@ def packed_losses(
     """
     if not prompt_lengths(prompt)[0]:
         packed = packed.behind_nothing()
-    if run is None:
+    if run is None or len(packed.tokens) > MOST_TOKENS:
         arranged = arrange(packed, prompt, model.device)
         losses = _losses(model, prompt, arranged, compiled=compiled)
     else:

@@ -67,6 +67,8 @@ def pack(rows: Sequence[Row], multiple: int = 1) -> Packed:
     ids = [np.asarray(rows[row]["input_ids"], dtype=np.int64) for row in order]
     labels = [np.asarray(rows[row]["labels"], dtype=np.int64) for row in order]
     preamble = _preamble(ids, labels) // multiple * multiple
+    if multiple > 1 and preamble and max(map(len, ids)) == preamble + 1:
+        preamble -= multiple  # or no row would have a token of its own
     lengths = np.array([max(0, len(row) - preamble - 1) for row in ids])
     if preamble + lengths.sum() == 0:  # rows of one token: something has to run
         lengths[0] = 1

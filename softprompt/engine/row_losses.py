@@ -10,6 +10,7 @@ from softprompt import distributed
 from softprompt.data.tokens import Row
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.packing import row_lengths
+from softprompt.engine.prefix import prompt_lengths
 from softprompt.runtime.progress import tqdm
 
 
@@ -19,12 +20,13 @@ def row_losses(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Summed loss in nats (float64) and number of label tokens (int64) of each row, in the order of `rows`.
 
-    A batch is as many rows as have no more tokens than `batch_size` of the longest ones; what they begin with runs
-    once. Several processes share the batches, and each has all losses then: the same bytes as from one. With the
-    adapter disabled the losses are the base model's.
+    A batch is as many rows as have no more tokens, the prompt before each included, than `batch_size` of the longest
+    ones; what they begin with runs once. Several processes share the batches, and each has all losses then: the same
+    bytes as from one. With the adapter disabled the losses are the base model's.
     """
     lengths = row_lengths(rows) if isinstance(rows, Dataset) else np.array([len(row["input_ids"]) for row in rows])
-    batches = by_budget(lengths, batch_size * int(lengths.max(initial=0)))
+    prompt = sum(prompt_lengths(model.prompt()))
+    batches = by_budget(lengths + prompt, batch_size * (int(lengths.max(initial=0)) + prompt))
     losses, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
     for chosen in tqdm(distributed.own_part(batches), desc=description, leave=False):
         of_label, row = model.token_losses([rows[index] for index in chosen])

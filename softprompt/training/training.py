@@ -19,7 +19,7 @@ from softprompt import distributed
 from softprompt.config import Params
 from softprompt.config.train import Train
 from softprompt.data.tokens import IGNORED, Row
-from softprompt.engine.compiled import Graphs, on_one_gpu
+from softprompt.engine.compiled import Graphs, can_be_captured
 from softprompt.engine.finite import check_finite
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
@@ -114,9 +114,9 @@ def tune(
 
 
 @contextlib.contextmanager
-def at_full_speed(model: SharedPrefixModel, compiled: Literal["auto"] | bool, forwards: int) -> Iterator[None]:
+def at_full_speed(model: SharedPrefixModel, compiled: Literal["auto", True, False], forwards: int) -> Iterator[None]:
     """Within the block a GPU replays CUDA graphs; layers are compiled as `torch_compile` says, for so many forwards."""
-    on_gpu = on_one_gpu(model.frozen)
+    on_gpu = can_be_captured(model.frozen)
     model.graphs = Graphs() if on_gpu else None
     model.compiled = on_gpu and forwards >= COMPILE_FROM if compiled == "auto" else compiled
     try:

@@ -68,7 +68,7 @@ def test_processes_that_would_wait_for_ever_end_with_the_one_that_fails(project:
 
 
 def test_what_is_said_is_the_cause_and_not_what_follows_from_it(project: Path) -> None:
-    """gloo has the first process fail too, for want of the second."""
+    """gloo has the first process fail too, for lack of the second."""
     stage = failing(project, "1 / 0", "pass")
     _, errors = stage.communicate(timeout=60)
     assert stage.returncode == 1

@@ -36,14 +36,14 @@ def losses_and_gradient(model: Any, name: str, multiple: int = 1, **how: Any) ->
     return losses.detach(), gradients
 
 
-@pytest.mark.parametrize("name", ["common preamble", "no preamble", "one token that is a label", "labels with gaps"])
+@pytest.mark.parametrize("name", BATCHES)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt_oss", "gemma2"])
 def test_filled_up_batches_have_the_same_losses(architecture: str, method: str, name: str) -> None:
     """What stands behind the rows, and between them in attention, is seen by nothing."""
     model, _ = make_pair(architecture, method)
     plain, gradient = losses_and_gradient(model, name)
-    for multiple in (1, 2):
+    for multiple in (2, 3, 4):
         filled, other = losses_and_gradient(model, name, multiple, run=lambda function, tensors: function(*tensors))
         torch.testing.assert_close(filled, plain, rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(other, gradient, rtol=1e-5, atol=1e-5)
@@ -108,16 +108,23 @@ def test_a_cache_of_fixed_size_gives_the_same_answers(
     model, _ = make_pair(architecture, method)
     batch = padded(BATCHES["common preamble"], side)
     del batch["labels"]
-    settings = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
-    expected = [model.generate(**batch, **settings, **more) for more in ({}, {"num_beams": 2})]
+    settings = {"max_new_tokens": 9, "do_sample": False, "pad_token_id": 0}
+    others = ({}, {"num_beams": 2}, {"guidance_scale": 1.5})
+    expected = [model.generate(**batch, **settings, **more) for more in others]
     used = []
     static = decoding._static
     monkeypatch.setattr(decoding, "_static", lambda *given: used.append(given) or static(*given))
-    monkeypatch.setattr(generation, "on_one_gpu", lambda _: True)
+    monkeypatch.setattr(generation, "can_be_captured", lambda _: True)
     assert torch.equal(model.generate(**batch, **settings), expected[0])
     assert len(used) == 1
     assert torch.equal(model.generate(**batch, **settings, num_beams=2), expected[1])
     assert len(used) == 1, "beams are reordered in a cache that grows"
+    assert torch.equal(model.generate(**batch, **settings, guidance_scale=1.5), expected[2])
+    assert len(used) > 1, "its second forward has a cache of its own"
+    settings["max_new_tokens"] = 2
+    before = len(used)
+    model.generate(**batch, **settings)
+    assert len(used) == before, "too few steps to gain from"
     assert "forward" not in vars(model.frozen), "it is replaced for the call alone"
 
 
@@ -132,7 +139,7 @@ def on_gpu(architecture: str, method: str, dtype: torch.dtype = torch.float32, *
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
 def test_a_replayed_graph_gives_the_bits_of_a_plain_forward(architecture: str, method: str, dtype: torch.dtype) -> None:
     model, graphs = on_gpu(architecture, method, dtype), Graphs()
-    for _ in range(2):
+    for _ in range(3):  # seen, captured, replayed
         for name in ("common preamble", "no preamble", "labels with gaps"):
             plain, gradient = losses_and_gradient(model, name)
             replayed, other = losses_and_gradient(model, name, run=graphs)
@@ -148,7 +155,7 @@ def test_gradients_of_replays_add_up() -> None:
     sums = []
     for how in ({}, {"run": graphs}):
         model.zero_grad()
-        for name in ("common preamble", "no preamble", "common preamble"):
+        for name in ("common preamble", "no preamble", "common preamble", "common preamble", "no preamble"):
             packed_losses(model.frozen, model.prompt(), pack(rows_of(name)), **how)[0].sum().backward()
         sums.append(model.prompt_encoder.default.embedding.weight.grad.clone())
     assert torch.equal(*sums)
@@ -168,8 +175,11 @@ def test_compiled_layers_give_nearly_the_same() -> None:
 def test_a_program_that_asks_the_host_is_run_without_graphs() -> None:
     model, graphs = on_gpu("qwen3_moe", "prompt_tuning"), Graphs()
     plain, _ = losses_and_gradient(model, "common preamble")
-    with pytest.warns(UserWarning, match="no CUDA graphs for this model"):
-        found, _ = losses_and_gradient(model, "common preamble", run=graphs)
+    stream = torch.cuda.current_stream()
+    found, _ = losses_and_gradient(model, "common preamble", run=graphs)
+    with pytest.warns(UserWarning, match="no CUDA graphs from here on"):
+        losses_and_gradient(model, "common preamble", run=graphs)
+    assert torch.cuda.current_stream() == stream
     again, _ = losses_and_gradient(model, "common preamble", run=graphs)
     assert torch.equal(found, plain)
     assert torch.equal(again, plain)

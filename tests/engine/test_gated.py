@@ -1,6 +1,7 @@
 """Gated feed-forward blocks: their own values and gradients, with less kept for the backward pass."""
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -60,7 +61,20 @@ def test_freezing_again_and_copying_change_nothing() -> None:
     kinds = [type(block) for block in blocks(model)]
     freeze(model)
     assert [type(block) for block in blocks(copy.deepcopy(model))] == kinds
-    assert {kind.__name__ for kind in kinds} == {"LlamaMLP"}
+    assert {kind.__name__ for kind in kinds} == {"SlimLlamaMLP"}
+    again = pickle.loads(pickle.dumps(model))
+    assert [type(block) for block in blocks(again)] == kinds
+    x = torch.arange(6).unsqueeze(0)
+    assert torch.equal(again(x).logits, model(x).logits)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    model = make_base("llama", torch.float64)
+    freeze(model)
+    x = torch.ones(1, 3, 32, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(blocks(model)[0](x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="grad"):
+        first.sum().backward()
 
 
 def test_less_is_kept() -> None:

@@ -181,3 +181,40 @@ def test_what_cannot_be_done_is_refused_by_name(pair: Any, setting: dict[str, An
     ours, _ = pair
     with pytest.raises(ValueError, match=f"generate: {named}: not after a prompt; allowed: "):
         ours.generate(**batch(), max_new_tokens=2, do_sample=False, **setting)
+
+
+def test_the_function_of_allowed_tokens_is_given_the_number_of_the_answer() -> None:
+    """As by PEFT, of several sampled answers to rows of unequal length."""
+    ours, peft = make_pair("llama", "prompt_tuning")
+    batch = {name: values for name, values in padded([(ids, ids) for ids in ROWS], "left").items() if name != "labels"}
+    settings = {"max_new_tokens": 3, "do_sample": True, "num_return_sequences": 2, "pad_token_id": PAD}
+
+    def only(row: int, ids: Tensor) -> list[int]:
+        return [10 + row]
+
+    expected = peft.generate(**batch, **settings, prefix_allowed_tokens_fn=only)[:, -3:]
+    assert torch.equal(ours.generate(**batch, **settings, prefix_allowed_tokens_fn=only)[:, -3:], expected)
+    assert expected[:, 0].tolist() == list(range(10, 18))
+
+
+def test_arguments_by_position() -> None:
+    ours, _ = make_pair("llama", "prompt_tuning")
+    ids = torch.tensor([ROWS[0]])
+    config = GenerationConfig(max_new_tokens=3, do_sample=False, pad_token_id=PAD)
+    assert torch.equal(ours.generate(ids, config), ours.generate(input_ids=ids, generation_config=config))
+    with pytest.raises(ValueError, match="generate: allowed by position: inputs and generation_config"):
+        ours.generate(ids, config, None)
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning"])
+def test_without_a_mask_padding_is_told_by_its_token(method: str) -> None:
+    """As by transformers, unless padding is what ends an answer."""
+    ours, _ = make_pair("llama", method)
+    batch = padded([(ids, ids) for ids in ROWS], "left")
+    settings: dict[str, Any] = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": PAD}
+    masked = ours.generate(batch["input_ids"], attention_mask=batch["attention_mask"], **settings)
+    assert torch.equal(ours.generate(batch["input_ids"], **settings), masked)
+    ends = settings | {"eos_token_id": [END, PAD]}
+    everything = torch.ones_like(batch["attention_mask"])
+    unmasked = ours.generate(batch["input_ids"], attention_mask=everything, **ends)
+    assert torch.equal(ours.generate(batch["input_ids"], **ends), unmasked)

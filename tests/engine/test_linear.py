@@ -266,3 +266,13 @@ def test_frozen_layers_keep_their_library() -> None:
     freeze(model, "mkl")
     freeze(model)
     assert cpu_matmul_of(model) == "mkl"
+
+
+def test_a_trained_bias_gets_its_gradient() -> None:
+    layer = nn.Linear(4, 3)
+    model = nn.Sequential(layer)
+    freeze(model)
+    layer.bias.requires_grad_(True)
+    model(torch.ones(2, 4)).sum().backward()
+    assert layer.bias.grad is not None
+    assert layer.bias.grad.tolist() == [2, 2, 2]

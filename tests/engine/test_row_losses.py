@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from softprompt.data.tokens import IGNORED
 from softprompt.engine.model import SharedPrefixModel
-from softprompt.engine.row_losses import row_losses
+from softprompt.engine.row_losses import by_budget, row_losses
 
 
 def make_rows() -> list[dict[str, list[int]]]:
@@ -38,3 +38,11 @@ def test_with_the_adapter_disabled_they_are_the_base_models(toy_model: Path) -> 
         assert loss / count == pytest.approx(plain(input_ids=ids, labels=labels).loss.item(), rel=1e-5)
     tuned, _ = row_losses(model, rows, batch_size=4)
     assert not np.allclose(tuned, losses)
+
+
+def test_a_batch_has_no_more_tokens_than_that_of_the_longest_rows() -> None:
+    lengths = np.array([40, 3, 17, 2, 60, 5, 33, 8, 21])
+    batches = by_budget(lengths, 2 * 60)
+    assert sorted(index for batch in batches for index in batch) == list(range(9))
+    assert all(len(batch) * lengths[batch].max() <= 120 for batch in batches)
+    assert [len(batch) for batch in batches] == [5, 3, 1], "of short rows more"
