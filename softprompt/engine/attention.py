@@ -67,9 +67,8 @@ def packed_attention(
         key = torch.cat([trained.keys.to(key.device), key], dim=2)
         value = torch.cat([trained.values.to(value.device), value], dim=2)
     dtype = query.dtype
-    if (
-        query.device.type == "cpu"
-    ):  # torch's kernels for bfloat16 there take six times as long in backward, and round more
+    if query.device.type == "cpu":
+        # torch's kernels for bfloat16 there take six times as long in backward, and round more.
         query, key, value = (of.to(torch.promote_types(dtype, torch.float32)) for of in (query, key, value))
     attend = partial(_attend, window=sliding_window, scaling=scaling, softcap=softcap, sinks=s_aux, layout=layout)
     return _in_rows(query, key, value, layout=layout, ahead=ahead, attend=attend).to(dtype), None

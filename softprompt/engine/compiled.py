@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from softprompt.engine.forwards import replaced_forward
 
 MOST_GRAPHS = 64  # each takes a second to make, and some memory of its own; further shapes go without
 MOST_TOKENS = 8192  # of a forward whose kernels are short enough for launching them to matter
@@ -17,18 +19,12 @@ MOST_TOKENS = 8192  # of a forward whose kernels are short enough for launching 
 @contextmanager
 def compiled_layers(decoder: PreTrainedModel) -> Iterator[None]:
     """Within the block the decoder's layers are compiled, one program for all of a kind and all lengths."""
-    layers: list[Any] = list(getattr(decoder, "layers", []))
-    shadowed = [vars(layer).get("forward") for layer in layers]  # of the instance: accelerate's hooks put one there
-    for layer, own in zip(layers, shadowed, strict=True):
-        if own is None:
-            kind: Any = type(layer)
-            layer.forward = partial(_compiled(kind), layer)
-    try:
+    with ExitStack() as replaced:
+        for layer in getattr(decoder, "layers", []):
+            if "forward" not in vars(layer):  # accelerate's hooks have put theirs there, which knows the device
+                kind: Any = type(layer)
+                replaced.enter_context(replaced_forward(layer, partial(_compiled(kind), layer)))
         yield
-    finally:
-        for layer, own in zip(layers, shadowed, strict=True):
-            if own is None:
-                del layer.forward
 
 
 @cache

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, StaticCache
 
 from softprompt.engine.compiled import same_stream
+from softprompt.engine.forwards import replaced_forward
 
 
 @contextmanager
@@ -25,16 +26,9 @@ def steps_by_graph(
 
     Within the block `model`'s forward of one token for each row behind it, the first one aside, is replayed.
     """
-    whole: Any = model
-    shadowed = vars(model).get("forward")
     cache = _static(model, prefix, rows, length)
-    whole.forward = _Steps(model.forward, cache)
-    try:
+    with replaced_forward(model, _Steps(model.forward, cache)):
         yield cache
-    finally:
-        del whole.forward
-        if shadowed is not None:
-            whole.forward = shadowed
 
 
 def _static(model: PreTrainedModel, prefix: DynamicCache | None, rows: int, length: int) -> StaticCache:

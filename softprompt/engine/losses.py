@@ -1,8 +1,7 @@
 """Cross-entropy at the labels, in chunks: no tensor of batch x length x vocabulary, in forward or backward."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from softprompt.data.tokens import IGNORED
+from softprompt.engine.forwards import replaced_forward
 
 # Logits alive at once. On a CPU 2**23 are 32 MiB in float32, which is what glibc's allocator keeps for the next chunk
 # instead of returning it to the system; several times the rows that a matrix product needs to run at full speed. A GPU
@@ -27,7 +27,8 @@ def head_logits(model: PreTrainedModel, states: Tensor) -> Tensor:
     Its forward runs around a decoder that returns `states`, so that whatever comes after the output layer in an
     architecture (soft-capping, scaling) is the architecture's own code.
     """
-    with _decoder_returns(model, states.unsqueeze(0)):
+    output = _DecoderOutput(last_hidden_state=states.unsqueeze(0))
+    with replaced_forward(model.get_decoder(), lambda *_, **__: output):
         return model(inputs_embeds=states.unsqueeze(0), use_cache=False).logits.squeeze(0)
 
 
@@ -36,19 +37,6 @@ class _DecoderOutput(BaseModelOutputWithPast):
 
     def __getattr__(self, name: str) -> None:
         return None
-
-
-@contextmanager
-def _decoder_returns(model: PreTrainedModel, states: Tensor) -> Iterator[None]:
-    decoder = model.get_decoder()
-    shadowed = vars(decoder).get("forward")  # of the instance: accelerate's hooks put one there
-    decoder.forward = lambda *_, **__: _DecoderOutput(last_hidden_state=states)
-    try:
-        yield
-    finally:
-        del decoder.forward
-        if shadowed is not None:
-            decoder.forward = shadowed
 
 
 class _LabelLosses(torch.autograd.Function):
@@ -61,7 +49,7 @@ class _LabelLosses(torch.autograd.Function):
             rows = chunk_states.detach().requires_grad_(ctx.needs_input_grad[0])
             with torch.set_grad_enabled(ctx.needs_input_grad[0]):
                 logits = head(rows)
-            compute = _on_cpu if logits.device.type == "cpu" else _on_gpu
+            compute = _on_cpu if logits.device.type == "cpu" else _compiled()
             loss, by_logits = compute(logits.detach(), wanted)
             losses.append(loss)
             if ctx.needs_input_grad[0]:
@@ -90,7 +78,6 @@ def _on_cpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return losses, p.to(logits.dtype)
 
 
-@partial(torch.compile, dynamic=True)
 def _on_gpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """The same, where a compiler fuses: logits are read twice, and their gradient is written once."""
     z = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -99,6 +86,11 @@ def _on_gpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     p = torch.exp(z - normaliser.unsqueeze(1))
     is_label = torch.arange(z.shape[1], device=z.device) == wanted.unsqueeze(1)
     return losses, torch.where(is_label, p - 1, p).to(logits.dtype)
+
+
+@cache
+def _compiled() -> Any:
+    return torch.compile(_on_gpu, dynamic=True)  # not as this is imported: torch then imports its whole compiler
 
 
 def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tensor:
