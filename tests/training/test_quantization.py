@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from packaging.requirements import Requirement
 from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
@@ -25,9 +26,6 @@ from tests.gguf_file import write_gguf
 from tests.test_environment import optional
 from tests.toy import ROOT, make_model, write_params
 from tests.training.prompts import params_of, trained
-
-# Not installed by default: PEFT would import it in every process, for seconds.
-Linear4bit = pytest.importorskip("bitsandbytes").nn.Linear4bit
 
 DEVICES = [
     "cpu",
