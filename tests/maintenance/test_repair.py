@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.clones import call, environment
 from tests.toy import ROOT
 
-REPAIR = f"PYTHONPATH={ROOT} python -m softprompt.maintenance.repair"
+REPAIR = f"PYTHONPATH={shlex.quote(str(ROOT))} python -m softprompt.maintenance.repair"
 
 
 def object_of(folder: Path, content: bytes) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from softprompt.maintenance.running import is_dvc
 from tests.clones import call, environment, wait
 from tests.toy import ROOT
 
-UNLOCK = f"PYTHONPATH={ROOT} python -m softprompt.maintenance.unlock"
+UNLOCK = f"PYTHONPATH={shlex.quote(str(ROOT))} python -m softprompt.maintenance.unlock"
 
 
 @contextmanager

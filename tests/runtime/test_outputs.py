@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -99,7 +100,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, finished: Pa
     rows.write_text(json.dumps({"instruction": "a", "output": os.urandom(200_000).hex()}), encoding="utf-8")
     command = (
         "mount -t tmpfs -o size=64k full data && mkdir data/local && "
-        f"PYTHONPATH={ROOT} {sys.executable} -m stages.fetch_data; status=$?; ls -A data; exit $status"
+        f"PYTHONPATH={quote(str(ROOT))} {quote(sys.executable)} -m stages.fetch_data; "
+        "status=$?; ls -A data; exit $status"
     )
     (tmp_path / "params.yaml").unlink()
     text = (finished / "params.yaml").read_text(encoding="utf-8")
