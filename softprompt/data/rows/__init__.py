@@ -1,20 +1,25 @@
 """What a row is, from fetch_data to tokenize.
 
-A row is a conversation: `messages`, a list of {role, content}; `input`, the part of the first user turn that came from
-an Alpaca row's input (empty where there is none); `source`, the file that it came from.
+A row is a conversation: `messages`, a list of turns; `input`, the part of the first user turn that came from an Alpaca
+row's input (empty where there is none); `source`, the file that it came from. A turn has `role` and `content`, and
+perhaps `reasoning_content`, the thought before an answer, and `weight`: 0 where an answer must not be learnt.
 """
 
 import hashlib
 import unicodedata
+from typing import Any
 
 import pyarrow as pa
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+TURN = pa.struct(
+    [("role", pa.string()), ("content", pa.string()), ("reasoning_content", pa.string()), ("weight", pa.int8())]
+)
+MESSAGES = pa.list_(TURN)
 RAW_SCHEMA = pa.schema([("messages", MESSAGES), ("input", pa.string()), ("source", pa.string())])
 # `example_id` is a hash of the messages; `question_id` of the question alone: rows that share it are one question.
 PREPARED_SCHEMA = pa.schema([("example_id", pa.string()), ("question_id", pa.string()), *RAW_SCHEMA])
 
-Message = dict[str, str]
+Message = dict[str, Any]  # a turn: its keys, of which those that are None say nothing
 
 
 def make_row(instruction: str, input: str, output: str, source: str) -> dict:

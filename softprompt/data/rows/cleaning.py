@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from softprompt.data.rows import clean, instruction_of, question_key, short_hash
+from softprompt.data.rows import Message, clean, instruction_of, question_key, short_hash
 
 FAULTS = ("without_instruction", "without_output")
 
@@ -19,7 +19,7 @@ def cleaned(raw: pd.DataFrame) -> pd.DataFrame:
 
     Texts are trimmed and in NFC. Of a conversation, every answer has to have a text.
     """
-    messages = raw["messages"].map(lambda turns: [{"role": t["role"], "content": clean(t["content"])} for t in turns])
+    messages = raw["messages"].map(lambda turns: [_cleaned_turn(turn) for turn in turns])
     rows = pd.DataFrame({"messages": messages, "input": raw["input"].map(clean), "source": raw["source"]})
     question = messages.map(lambda turns: next(turn["content"] for turn in turns if turn["role"] == "user"))
     answered = messages.map(lambda turns: all(turn["content"] for turn in turns if turn["role"] == "assistant"))
@@ -29,6 +29,12 @@ def cleaned(raw: pd.DataFrame) -> pd.DataFrame:
     faults = np.select([instruction == "", ~answered.astype(bool)], FAULTS, "")
     rows["fault"] = pd.Categorical(faults, categories=["", *FAULTS])
     return rows
+
+
+def _cleaned_turn(turn: Message) -> Message:
+    """Without the keys that say nothing, so that a turn of role and content has one hash wherever it came from."""
+    texts = {key: clean(turn[key]) for key in ("content", "reasoning_content") if turn.get(key) is not None}
+    return {"role": turn["role"], **texts, **({"weight": 0} if turn.get("weight") == 0 else {})}
 
 
 def selected(example_ids: np.ndarray, faults: pd.Series, max_samples: int | None) -> tuple[np.ndarray, dict[str, int]]:
