@@ -52,13 +52,6 @@ def test_an_encoder(refusal: Refusal) -> None:
     assert "a vit model, not a causal language model" in refusal("fetch_model")
 
 
-def test_a_model_with_code(refusal: Refusal) -> None:
-    path = Path("toy/model/config.json")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**config, "auto_map": {"AutoConfig": "x.Y"}}), encoding="utf-8")
-    assert "wants to run code of its own" in refusal("fetch_model")
-
-
 def test_a_missing_shard(refusal: Refusal) -> None:
     index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
     Path("toy/model/model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")

@@ -26,6 +26,8 @@ FILES = (
     "chat_template.jinja",
 )
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# Which may name classes of a repository's own code, under `auto_map`.
+CONFIGURATIONS = ("config.json", "tokenizer_config.json")
 
 
 def select_model_files(files: list[Path]) -> list[Path]:
@@ -57,16 +59,42 @@ def select_model_files(files: list[Path]) -> list[Path]:
 
 
 def copy_checkpoint(files: list[Path], folder: Path) -> None:
-    """Copy a safetensors checkpoint into `folder` byte for byte.
+    """Copy a safetensors checkpoint into `folder`, byte for byte, but for a configuration that names code.
 
     Raises:
-        InputError: if two files have one name.
+        InputError: if two files have one name, or the configuration is not of a causal language model that
+            transformers has itself.
     """
     names = [path.name for path in files]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{', '.join(twice)} in several folders; a model is the files of one folder: name that")
     for path in files:
         shutil.copyfile(path, folder / path.name)
+    check_configuration_files(folder)
+    _leave_code_alone(folder)
+
+
+def _leave_code_alone(folder: Path) -> None:
+    """Take `auto_map` out of the configurations in `folder`, and say so.
+
+    The code that it names is not among `FILES`. With it, transformers' auto classes would ask whether to run the code,
+    and choose a tokenizer's class by other rules than without.
+    """
+    named = {name: values for name in CONFIGURATIONS if "auto_map" in (values := _read(folder / name))}
+    for name, values in named.items():
+        del values["auto_map"]
+        (folder / name).write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if named:
+        print(
+            f"model.source: the code that auto_map in {' and '.join(named)} names is left alone, transformers' own "
+            "classes are loaded",
+            flush=True,
+        )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The values of a configuration; none where there is no such file."""
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 @contextmanager
@@ -111,16 +139,20 @@ def check_configuration_files(folder: Path) -> None:
     """What a checkpoint's configuration alone can tell.
 
     Raises:
-        InputError: if it is not of a causal language model, or wants code of its own.
+        InputError: if it is not of a causal language model that transformers has itself: code of the checkpoint's own
+            is never run.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 
     with _refusing("not a model that transformers can load", folder):
-        for name in ("config.json", "tokenizer_config.json"):
-            file = folder / name
-            if file.exists() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
-                raise InputError(f"the model wants to run code of its own (auto_map in {name}), which is never done")
+        model, tokenizer = (_read(folder / name) for name in CONFIGURATIONS)
+        if "auto_map" in model and model.get("model_type") not in CONFIG_MAPPING:
+            raise _wants_code("config.json", f"model_type {model.get('model_type')!r}", "a model of a type that it has")
+        if "auto_map" in tokenizer and (own := tokenizer.get("tokenizer_class")) and not tokenizer_class_from_name(own):
+            remedy = "a tokenizer_class that it has (PreTrainedTokenizerFast, where tokenizer.json says all)"
+            raise _wants_code("tokenizer_config.json", f"tokenizer_class {own!r}", remedy)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise InputError(f"a {config.model_type} model, not a causal language model")
@@ -128,7 +160,16 @@ def check_configuration_files(folder: Path) -> None:
         causal = {known} if isinstance(known, str) else set(known)
         # transformers would put a new head on an encoder's or a classifier's weights.
         if config.architectures and not causal & set(config.architectures):
+            if "auto_map" in model:
+                raise _wants_code("config.json", config.architectures[0], f"{' or '.join(sorted(causal))}")
             raise InputError(f"a {' / '.join(config.architectures)}, not a causal language model")
+
+
+def _wants_code(file: str, what: str, remedy: str) -> InputError:
+    return InputError(
+        f"it wants to run code of its own (auto_map in {file}), which is never done, and transformers has no {what}; "
+        f"allowed: {remedy}"
+    )
 
 
 def check_checkpoint(folder: Path) -> None:

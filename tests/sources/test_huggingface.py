@@ -138,12 +138,6 @@ class TestFaults:
         assert "pickle weights only" in refused(f"hf://{name}")
         assert hub.downloads() == []
 
-    def test_code_of_its_own(self, hub, name, toy_model) -> None:
-        config = {**json.loads((toy_model / "config.json").read_text()), "auto_map": {"AutoModel": "modeling.Own"}}
-        hub.repository(name).commit({**files_of(toy_model), "config.json": json.dumps(config).encode()})
-        assert "wants to run code of its own (auto_map in config.json), which is never done" in refused(f"hf://{name}")
-        assert "model.safetensors" not in hub.downloads(), "the weights are not fetched first"
-
     @pytest.mark.parametrize(
         ("config", "expected"),
         [
