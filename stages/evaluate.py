@@ -30,9 +30,9 @@ def main(params: Params) -> None:
 
     quiet_libraries()
     settings = params.evaluate
-    rows = split_rows(tokenized / "test.arrow", prepared / "test.parquet")
-    sample = rows.loc[sampled_rows(rows["example_id"].tolist(), settings.rows, settings.rows_seed)]
     variants = Variants.load(base, adapter, params)
+    rows = split_rows(tokenized / "test.arrow", prepared / "test.parquet", variants.template)
+    sample = rows.loc[sampled_rows(rows["example_id"].tolist(), settings.rows, settings.rows_seed)]
     texts = pd.read_parquet(text / "texts.parquet")["text"].tolist()
     blocks = text_blocks(texts, variants.tokenizer, variants.model.frozen.config, params.general) if texts else None
     # What can't be scored is refused before anything is.
@@ -49,7 +49,7 @@ def main(params: Params) -> None:
         general = None if blocks is None else variants.losses(blocks, settings.batch_size, "out-of-domain text")
     if not distributed.is_first():  # it has scored and answered its share
         return
-    scored, scores = score_answers(answers, sample, variants.tokenizer)
+    scored, scores = score_answers(answers, sample, variants.template)
     source = json.loads((text / "source.json").read_text(encoding="utf-8"))["source"]
     of_rows = losses.join(rows[["question_id", "question_tokens", "source"]])
     result = {

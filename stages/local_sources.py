@@ -4,6 +4,8 @@ The stages that fetch depend on these notes in place of the folders data/local/ 
 fetches nothing again.
 """
 
+from pathlib import Path
+
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.data.readers import select_data_files
@@ -22,6 +24,7 @@ def main(params: Params) -> None:
         "model": _local_files(params.model.source, select_model_files),
         "data": _local_files(params.data.source, select_data_files),
         "general": _local_files(params.general.source, select_text_files),
+        "chat_template": _template_file(params.tokenize.chat_template),
     }
     for name, files in noted.items():
         write_json(LOCAL_SOURCES / f"{name}.json", files)
@@ -36,6 +39,12 @@ def _local_files(source: str | None, select: Select) -> dict[str, str]:
     except InputError:  # the stage that fetches says so
         return {}
     return {file.relative_to(found.base).as_posix(): sha256_of(file) for file in found.files}
+
+
+def _template_file(path: str | None) -> dict[str, str]:
+    if path is None or not Path(path).is_file():  # the stage that reads it says so
+        return {}
+    return {path: sha256_of(Path(path))}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
 """Tokenize the splits to Arrow streams in data/tokenized/: `python -m stages.tokenize`, or `dvc repro tokenize`."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
-from softprompt.data.templates.workers import encoder
+from softprompt.config.tokenize import Tokenize
+from softprompt.data.templates import Template
+from softprompt.data.templates.workers import NO_ROOM, encoder
 from softprompt.data.templates.writing import write_split
 from softprompt.data.tokens import context_of
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
-from softprompt.runtime.progress import tqdm
+from softprompt.runtime.progress import quiet_libraries, tqdm
+from softprompt.runtime.text import read_text
 
 BATCH = 1000  # rows of one task and of one Arrow batch: fixed, so that the bytes don't depend on the workers
 
@@ -18,25 +23,24 @@ BATCH = 1000  # rows of one task and of one Arrow batch: fixed, so that the byte
 def main(params: Params) -> None:
     """Write train, validation and test.arrow (streams that `datasets` maps), template.json and the token statistics."""
     import pyarrow.parquet as pq
+    from transformers import AutoConfig, AutoTokenizer
 
+    quiet_libraries()
     base, prepared = verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare")
+    # The model and the template are tried first: rows can't mend them.
+    settings = Template(AutoTokenizer.from_pretrained(base), **_arguments(params.tokenize)).settings
+    max_length = params.tokenize.max_length or context_of(AutoConfig.from_pretrained(base))
     report: dict[str, dict] = {}
-    max_length = params.tokenize.max_length or _context(base)
-    settings = params.tokenize.model_copy(update={"max_length": max_length})
-    with encoder(base, settings, params.runtime.workers) as encode, output_folder(TOKENIZED) as folder:
+    with encoder(base, settings, max_length, params.runtime.workers) as encode, output_folder(TOKENIZED) as folder:
         for split in SPLITS:
             with pq.ParquetFile(prepared / f"{split}.parquet") as file:
                 batches = encode(batch.to_pylist() for batch in file.iter_batches(BATCH))
                 with tqdm(total=file.metadata.num_rows, desc=f"tokenize {split}", unit=" rows") as bar:
                     report[split] = write_split(folder / f"{split}.arrow", batches, bar)
             if not report[split]["rows"]:
-                shortest = report[split]["shortest_dropped"]
-                raise InputError(
-                    f"tokenize.max_length: {max_length} is too small for every question of "
-                    f"{split}.parquet: the shortest takes {shortest} tokens, and an answer at least one more"
-                )
+                raise InputError(_all_dropped(f"{split}.parquet", report[split], max_length))
         # It goes on with the adapter, which is of no use without it.
-        write_json(folder / "template.json", settings.model_dump(include={"template", "system"}))
+        write_json(folder / "template.json", settings)
     totals = {name: sum(counts[name] for counts in report.values()) for name in ("truncated", "dropped")}
     longest = params.tokenize.max_length or max(counts["max"] for counts in report.values())
     # Of each split, since DVC makes a column of every number that is in no list.
@@ -45,14 +49,40 @@ def main(params: Params) -> None:
     for split, counts in report.items():
         print(
             f"tokenize: {split}: {counts['rows']:,} rows, {counts['tokens']:,} tokens, {counts['truncated']:,} answers "
-            f"truncated, {counts['dropped']:,} rows dropped (no room for a label)"
+            f"truncated, {counts['dropped']:,} rows dropped"
         )
+        for told in counts["reasons"]:
+            print(f"tokenize: {split}: {_shown(told)}", file=sys.stderr)
 
 
-def _context(base: Path) -> int | None:
-    from transformers import AutoConfig
+def _arguments(params: Tokenize) -> dict[str, Any]:
+    """Those of `Template`: its settings, with the text of the file that `chat_template` names."""
+    settings = params.model_dump(exclude={"max_length"})
+    if path := params.chat_template:
+        try:
+            settings["chat_template"] = read_text(Path(path))
+        except OSError as error:
+            raise InputError(
+                f"tokenize.chat_template: {path!r}: {error.strerror}; allowed: a file (relative paths start at the "
+                "repository's root)"
+            ) from None
+    return settings
 
-    return context_of(AutoConfig.from_pretrained(base))
+
+def _all_dropped(name: str, counts: dict, max_length: int | None) -> str:
+    most = counts["reasons"][0]
+    if most["reason"] == NO_ROOM:
+        return (
+            f"tokenize.max_length: {max_length} is too small for every question of {name}: the shortest takes "
+            f"{counts['shortest_dropped']} tokens, and an answer at least one more"
+        )
+    return f"tokenize.template: it takes no row of {name}: {_shown(most)}"
+
+
+def _shown(told: dict) -> str:
+    rows = f"{told['rows']:,} {'rows' if told['rows'] > 1 else 'row'}{' dropped' if told['dropped'] else ''}"
+    detail = f": {told['detail']}" if told["detail"] else ""
+    return f"{rows}: {told['reason']}; the first is {told['examples'][0]}{detail}"
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ OUTPUTS = {
         "origin.json",
     },
     "data/general": {"SHA256SUMS", "source.json", "texts.parquet"},
-    "data/sources": {"data.json", "general.json", "model.json"},
+    "data/sources": {"chat_template.json", "data.json", "general.json", "model.json"},
     "data/raw": {"SHA256SUMS", "rows.parquet", "source.json"},
     "data/prepared": {"SHA256SUMS", "test.parquet", "train.parquet", "validation.parquet"},
     "data/tokenized": {"SHA256SUMS", "template.json", "test.arrow", "train.arrow", "validation.arrow"},

@@ -73,11 +73,11 @@ def _check_origin(name: str, folder: Path) -> None:
     except InputError as error:
         raise InputError(str(error).replace(str(folder), name)) from None
     rows = json.loads((TOKENIZED / "template.json").read_text(encoding="utf-8"))
-    if rows != {"template": origin.template, "system": origin.system}:
+    if others := [key for key, value in origin.template_settings.items() if rows[key] != value]:
         raise InputError(
-            f"{name} was tuned with another template than the rows of {TOKENIZED} have (its own: {origin.template!r}, "
-            f"system {origin.system!r}); only adapters of one template compare: set tokenize.template and "
-            "tokenize.system to it and run dvc repro tokenize, or leave it out"
+            f"{name} was tuned with another template than the rows of {TOKENIZED} have: its origin.json has another "
+            f"{', '.join(others)}; only adapters of one template compare: set these keys of tokenize in params.yaml to "
+            "what it says and run dvc repro tokenize, or leave it out"
         )
 
 

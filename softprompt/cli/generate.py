@@ -17,11 +17,13 @@ from softprompt.cli.options import (
     MaxNewTokens,
     RepetitionPenalty,
     Seed,
+    System,
     Temperature,
     TopK,
     TopP,
     generate_settings,
     question_text,
+    system_turn,
 )
 from softprompt.config import load_params
 from softprompt.runtime.errors import InputError
@@ -35,6 +37,7 @@ def generate(
     question: Annotated[str | None, typer.Argument(help="Without it, or as -: all of standard input.")] = None,
     *,
     adapter: Adapter = None,
+    system: System = None,
     base: Base = False,
     hard: Hard = False,
     max_new_tokens: MaxNewTokens = NEW_TOKENS,
@@ -50,7 +53,7 @@ def generate(
     The answer appears as it is generated. The question is put as in the adapter's training: its template is applied
     here. Options of sampling are named as in transformers, and default to evaluate.generate in params.yaml.
     """
-    asked = _question(question)
+    messages = [*system_turn(system), {"role": "user", "content": _question(question)}]
     answerer = _answerer(
         adapter,
         base,
@@ -63,12 +66,13 @@ def generate(
         top_p=top_p,
         repetition_penalty=repetition_penalty,
     )
-    answerer.answer([{"role": "user", "content": asked}], _note)
+    answerer.answer(messages, _note)
 
 
 def chat(
     *,
     adapter: Adapter = None,
+    system: System = None,
     base: Base = False,
     hard: Hard = False,
     max_new_tokens: MaxNewTokens = NEW_TOKENS,
@@ -84,6 +88,7 @@ def chat(
     /new begins afresh, /exit or Ctrl-D ends. In a pipe each line is a turn. With --base and --hard the variants answer
     each turn too, and the conversation goes on with the tuned answer.
     """
+    begin = system_turn(system)
     answerer = _answerer(
         adapter,
         base,
@@ -98,22 +103,22 @@ def chat(
     )
     from softprompt.data.templates import CHAT
 
-    if answerer.variants.template.text != CHAT:
+    if answerer.variants.template.settings["template"] != CHAT:
         raise InputError(
             "the adapter was tuned with a literal template (tokenize.template), which has no turns; ask single "
             'questions: softprompt generate "…"'
         )
-    _converse(answerer, terminal=sys.stdin.isatty() and sys.stdout.isatty())
+    _converse(answerer, begin, terminal=sys.stdin.isatty() and sys.stdout.isatty())
 
 
-def _converse(answerer: "Answerer", *, terminal: bool) -> None:
-    messages: list[Message] = []
+def _converse(answerer: "Answerer", begin: list["Message"], *, terminal: bool) -> None:
+    messages = begin
     for line in _typed() if terminal else _piped():
         asked = line.strip() and question_text(line)
         if asked == "/exit":
             return
         if asked == "/new":
-            messages = []
+            messages = begin
         elif asked:
             turn: Message = {"role": "user", "content": asked}
             try:
@@ -123,7 +128,7 @@ def _converse(answerer: "Answerer", *, terminal: bool) -> None:
                     raise InputError(f"{error}, or begin afresh with a line /new") from None
                 _note(f"{error}, or begin afresh with /new")
                 continue
-            messages += [turn, {"role": "assistant", "content": answer}]
+            messages = [*messages, turn, {"role": "assistant", "content": answer}]
 
 
 def _answerer(adapter: Path | None, base: bool, hard: bool, seed: int | None, **settings: object) -> "Answerer":

@@ -1,16 +1,20 @@
 """Options that commands share: which adapter, which variants, how answers are generated."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from softprompt.config import Params
 from softprompt.config.evaluate import Generate
 from softprompt.config.faults import describe
+from softprompt.config.section import Text
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.text import is_text
+
+if TYPE_CHECKING:
+    from softprompt.data.rows import Message
 
 NEW_TOKENS = 256  # what people wait for; evaluation's answers are shorter
 SAMPLING = ("temperature", "top_k", "top_p", "seed")
@@ -20,6 +24,10 @@ Adapter = Annotated[
 ]
 Base = Annotated[bool, typer.Option("--base", help="Also answer as the base model.")]
 Hard = Annotated[bool, typer.Option("--hard", help="Also answer with the hard prompt (evaluate.hard_prompt).")]
+System = Annotated[
+    str | None,
+    typer.Option(help="System turn; default: tokenize.system of the adapter's training.", show_default=False),
+]
 MaxNewTokens = Annotated[int, typer.Option(help="Tokens of an answer at most.")]
 DoSample = Annotated[
     bool | None, typer.Option("--do-sample/--no-do-sample", help="Sample, or take the likeliest token.")
@@ -57,12 +65,31 @@ def question_text(given: str) -> str:
     Raises:
         InputError: if it is empty, or no text.
     """
+    return _text("the question", given)
+
+
+def system_turn(given: str | None) -> list["Message"]:
+    """What a conversation begins with by --system.
+
+    Raises:
+        InputError: if it is empty, or no text, or has a line break that is none.
+    """
+    if given is None:
+        return []
+    try:
+        text = TypeAdapter(Text).validate_python(_text("--system", given))
+    except ValidationError as error:
+        raise InputError(f"--system: allowed: {error.errors()[0]['ctx']['error']}") from None
+    return [{"role": "system", "content": text}]
+
+
+def _text(what: str, given: str) -> str:
     if not is_text(given):
-        raise InputError("the question is not UTF-8 text")
+        raise InputError(f"{what} is not UTF-8 text")
     from softprompt.data.rows import clean  # with pyarrow, which no other command needs
 
     if not (text := clean(given)):
-        raise InputError("the question is empty; allowed: at least one character")
+        raise InputError(f"{what} is empty; allowed: at least one character")
     return text
 
 

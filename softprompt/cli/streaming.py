@@ -29,10 +29,13 @@ class AnswerStreamer(BaseStreamer):
         tokenizer: the model's.
         ends: tokens that end an answer; they have no text.
         show: what to do with each new piece of text.
+        lead: what the template writes before an answer; it is not shown.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], show: Callable[[str], None]) -> None:
-        self.tokenizer, self.ends, self.show = tokenizer, ends, show
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], show: Callable[[str], None], lead: str = ""
+    ) -> None:
+        self.tokenizer, self.ends, self.show, self.lead = tokenizer, ends, show, lead
         self.ids: list[int] = []
         self.text = ""
         self.answers = False
@@ -49,7 +52,8 @@ class AnswerStreamer(BaseStreamer):
         self._show_up_to(self._decoded())
 
     def _decoded(self) -> str:
-        return str(self.tokenizer.decode(self.ids, skip_special_tokens=True))
+        text = str(self.tokenizer.decode(self.ids, skip_special_tokens=True))
+        return "" if self.lead.startswith(text) else text.removeprefix(self.lead)
 
     def _show_up_to(self, text: str) -> None:
         if len(text) > len(self.text):
@@ -80,7 +84,8 @@ class Answerer:
             note: called with what is to be said about an answer.
 
         Raises:
-            InputError: if question and answer don't fit into the model's context, or a token has no embedding.
+            InputError: if the template doesn't take them, if question and answer don't fit into the model's context, or
+                if a token has no embedding.
         """
         question = self.variants.question_ids(messages)
         for variant in self.shown:
@@ -94,7 +99,8 @@ class Answerer:
 
     def _stream(self, variant: str, question: list[int], note: Callable[[str], None]) -> str:
         model = self.variants.model
-        streamer = AnswerStreamer(self.variants.tokenizer, self.config.eos_token_id, partial(print, end="", flush=True))
+        template, show = self.variants.template, partial(print, end="", flush=True)
+        streamer = AnswerStreamer(self.variants.tokenizer, self.config.eos_token_id, show, template.lead)
         with self.variants.turn(variant) as ahead, sampling(model.device):
             torch.manual_seed(self.seed)
             given = torch.tensor([ahead + question], device=model.device)
@@ -104,7 +110,7 @@ class Answerer:
                 print(flush=True)
         if answer_of(output[0, given.shape[1] :].tolist(), self.config).truncated:
             note(f"the answer was truncated after {self.new_tokens} tokens; --max-new-tokens allows more")
-        return streamer.text
+        return template.content_of(streamer.text)
 
     def _check_room(self, variant: str, question: int) -> None:
         context = context_of(self.variants.model.frozen.config)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from softprompt.config.section import Positive, Section
+from softprompt.config.section import Positive, Section, Text
 
 
 class Generate(Section):
@@ -21,7 +21,7 @@ class Generate(Section):
 class Evaluate(Section):
     """See params.yaml for the meaning of each key."""
 
-    hard_prompt: str
+    hard_prompt: Text
     batch_size: Positive
     rows: Positive | None
     rows_seed: Annotated[int, Field(ge=0, lt=2**32)]

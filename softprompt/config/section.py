@@ -19,6 +19,19 @@ def _is_public(source: str) -> str:
 
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(_is_public)]
+
+
+def _has_line_breaks(text: str) -> str:
+    # The command line does that: neither the shell nor DVC makes a line break of it.
+    if "\\n" in text:
+        raise ValueError(
+            r"text without a backslash followed by n, which is no line break here; params.yaml takes one in double "
+            r"""quotes ("\n"), the shell as $'…\n…'"""
+        )
+    return text
+
+
+Text = Annotated[str, AfterValidator(_has_line_breaks)]  # what a model reads
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 

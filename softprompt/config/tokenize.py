@@ -1,20 +1,39 @@
 """`tokenize` in params.yaml: how a row becomes tokens."""
 
+import json
+from datetime import date
 from string import Formatter
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from softprompt.config.section import Section
+from softprompt.config.section import Section, Text
+from softprompt.runtime.text import is_text
 
 PLACEHOLDERS = ("instruction", "input")
+# Variables of a chat template that are not the user's to set.
+RESERVED = {"messages", "conversation", "tools", "documents", "add_generation_prompt", "continue_final_message"}
+RESERVED |= {"chat_template", "tokenize", "strftime_now"}
+
+
+def _is_date(value: Any) -> Any:
+    # YAML reads a date that has no quotes as one.
+    text = value.isoformat() if type(value) is date else value
+    try:
+        return date.fromisoformat(text).isoformat()
+    except (TypeError, ValueError):
+        raise ValueError("a date such as 2026-01-31") from None
 
 
 class Tokenize(Section):
     """See params.yaml for the meaning of each key."""
 
-    template: str
-    system: str | None
+    template: Text
+    chat_template: Annotated[str, Field(min_length=1)] | None
+    chat_template_kwargs: dict[str, Any] | None
+    system: Text | None
+    fold_system: bool
+    date: Annotated[str, BeforeValidator(_is_date)]
     max_length: Annotated[int, Field(ge=2, le=2**31 - 1)] | None
 
     @field_validator("template")
@@ -37,6 +56,28 @@ class Tokenize(Section):
         if not any(name == "instruction" for name, _, _ in named):
             raise ValueError(allowed)
         return template
+
+    @field_validator("chat_template", "chat_template_kwargs")
+    @classmethod
+    def has_a_chat_template(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse settings of a chat template where none is used."""
+        if value and info.data.get("template", "chat") != "chat":
+            raise ValueError("null where tokenize.template is literal text")
+        return value
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def is_of_a_template(cls, kwargs: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Refuse what a chat template gets from the pipeline, and what JSON can't hold."""
+        if taken := RESERVED & (kwargs or {}).keys():
+            raise ValueError(f"variables of the chat template, such as enable_thinking: false; not {min(taken)}")
+        try:
+            is_whole = is_text(json.dumps(kwargs, ensure_ascii=False))
+        except (TypeError, ValueError):
+            is_whole = False
+        if not is_whole:
+            raise ValueError("texts, numbers, true, false and null, and lists and mappings of them")
+        return kwargs
 
     @field_validator("system")
     @classmethod

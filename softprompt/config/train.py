@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from softprompt.config.section import Positive, Section
+from softprompt.config.section import Positive, Section, Text
 
 # Of each method; the first is what `init: null` means.
 INITS = {
@@ -20,7 +20,7 @@ class Train(Section):
     method: Literal["prompt_tuning", "p_tuning", "prefix_tuning"]
     num_virtual_tokens: Positive
     init: Literal["random", "vocabulary", "text", "zero"] | None
-    init_text: str | None
+    init_text: Text | None
     encoder: Literal["mlp", "lstm"]
     optim: Literal["adamw_torch", "adafactor"]
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] | None

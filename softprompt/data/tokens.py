@@ -31,6 +31,13 @@ def context_of(config: "PretrainedConfig") -> int | None:
     return getattr(text, "max_position_embeddings", None) or getattr(text, "max_seq_len", None)
 
 
+def beginning_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """What `tokenizer` puts in front of every text, as the model knows it: a BOS, or nothing."""
+    alone, text = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = range(len(alone) - len(text) + 1)
+    return alone[: next((start for start in starts if alone[start : start + len(text)] == text), 0)]
+
+
 def embedded_ids(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> list[int]:
     """Ids of the tokens of `tokenizer` that a model of `config` has an embedding of, in order.
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
+from softprompt.data.templates import Template
 from softprompt.evaluation.answers import Answer
 from softprompt.evaluation.metrics import VARIANTS
 from softprompt.evaluation.scores import row_scores, sample_scores
@@ -23,43 +23,49 @@ TYPES = {
 }
 
 
-def split_rows(tokenized: Path, prepared: Path) -> pd.DataFrame:
+def split_rows(tokenized: Path, prepared: Path, template: Template) -> pd.DataFrame:
     """The rows of a tokenized split with their texts, in its order.
 
     Args:
         tokenized: an Arrow stream of `softprompt.data.tokens.TOKENIZED_SCHEMA`.
         prepared: the parquet file that it was made from.
+        template: what made it.
 
     Returns:
-        `input_ids`, `labels`, `example_id`, `question_id`; `source`; `question`, the first user turn; `reference`, its
-        answer; `question_tokens`, the tokens before that.
+        `input_ids`, `labels`, `example_id`, `question_id`; `source`; `reference`, the first answer that has a label;
+        `question`, the user's turn before it; `question_tokens`, the tokens before it.
     """
     tokens = Dataset.from_file(str(tokenized))
     rows = pd.DataFrame({name: tokens[name][:] for name in tokens.column_names})
     texts = pd.read_parquet(prepared, columns=["example_id", "messages", "source"]).set_index("example_id")
     texts = texts.loc[rows["example_id"]].reset_index(drop=True)
     rows["source"] = texts["source"]
-    for name, role in (("question", "user"), ("reference", "assistant")):
-        rows[name] = [next(turn["content"] for turn in turns if turn["role"] == role) for turns in texts["messages"]]
+    firsts = [template.first_answer(turns) for turns in texts["messages"]]
+    rows["question"] = [
+        next((turn["content"] for turn in turns[first::-1] if turn["role"] == "user"), "")
+        for turns, first in zip(texts["messages"], firsts, strict=True)
+    ]
+    rows["reference"] = [turns[first]["content"] for turns, first in zip(texts["messages"], firsts, strict=True)]
     rows["question_tokens"] = [next(place for place, label in enumerate(row) if label >= 0) for row in rows["labels"]]
     return rows
 
 
 def score_answers(
-    answers: dict[str, list[Answer]], rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase
+    answers: dict[str, list[Answer]], rows: pd.DataFrame, template: Template
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """Scores of each answer of each variant, indexed as `rows`, and of the sample; see `softprompt.evaluation.scores`.
 
     Args:
         answers: variant -> its answers to `rows`.
         rows: `question_id` and `reference` of the rows that were answered.
-        tokenizer: the model's.
+        template: what the questions are put in.
     """
-    references = rows["reference"].tolist()
+    references, tokenizer = rows["reference"].tolist(), template.tokenizer
     lengths = np.array([len(ids) for ids in tokenizer(references, add_special_tokens=False)["input_ids"]])
     scored = {}
     for variant, given in answers.items():
-        texts = [str(tokenizer.decode(answer.ids, skip_special_tokens=True)) for answer in given]
+        decoded = [str(tokenizer.decode(answer.ids, skip_special_tokens=True)) for answer in given]
+        texts = [template.content_of(text) for text in decoded]
         scored[variant] = row_scores(given, texts, references).set_index(rows.index)
     return scored, sample_scores(scored, references, lengths, rows["question_id"].to_numpy())
 

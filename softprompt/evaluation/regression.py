@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from softprompt.config.general import General
 from softprompt.data.rows import short_hash
-from softprompt.data.tokens import IGNORED, check_embedded
+from softprompt.data.tokens import IGNORED, beginning_ids, check_embedded
 from softprompt.evaluation.metrics import loss_metrics
 from softprompt.runtime.errors import InputError
 
@@ -18,8 +18,9 @@ def text_blocks(
 ) -> pd.DataFrame:
     """Blocks of `general.block_tokens` tokens of the texts, in their order: at most `general.blocks`, of lowest hash.
 
-    A text's rest that fills no block is left out. Every token but a block's first has a label, the same ones for the
-    base model, for which nothing predicts the first.
+    A block begins as the tokenizer begins a text, with a BOS where it has one. A text's rest that fills no block is
+    left out. Every token but a block's first has a label, the same ones for the base model, for which nothing predicts
+    the first.
 
     Returns:
         `input_ids`, `labels`, and `question_id`: the text that a block is of, since blocks of one are not independent.
@@ -27,11 +28,15 @@ def text_blocks(
     Raises:
         InputError: if the texts make none, or one with a token that a model of `config` has no embedding of.
     """
-    length, found = general.block_tokens, []
-    for place, ids in enumerate(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]):
+    beginning, found = beginning_ids(tokenizer), []
+    length, unpredicted = max(general.block_tokens - len(beginning), 1), max(len(beginning), 1)
+    # A special token that a text spells is text.
+    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
+    for place, ids in enumerate(encoded["input_ids"]):
         for start in range(0, len(ids) - length + 1, length):
-            block = ids[start : start + length]
-            found.append({"input_ids": block, "labels": [IGNORED, *block[1:]], "question_id": place})
+            block = beginning + ids[start : start + length]
+            labels = [IGNORED] * unpredicted + block[unpredicted:]
+            found.append({"input_ids": block, "labels": labels, "question_id": place})
     if not found:
         raise InputError(
             f"general.block_tokens: no text of general.source has {length} tokens; allowed: fewer, or longer texts"

@@ -50,7 +50,7 @@ class Variants:
         frozen = load_base_model(base, params)
         hard_prompt = hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt, frozen.config)
         model = SharedPrefixModel.from_pretrained(frozen, str(adapter))
-        return cls(model, tokenizer, Template(tokenizer, origin.template, origin.system), hard_prompt)
+        return cls(model, tokenizer, Template(tokenizer, **origin.template_settings), hard_prompt)
 
     @property
     def virtual_tokens(self) -> int:
@@ -61,7 +61,7 @@ class Variants:
         """Token ids of a conversation that ends with the user's turn, in the template.
 
         Raises:
-            InputError: if the model has no embedding of one.
+            InputError: if the template doesn't take it, or the model has no embedding of a token.
         """
         ids = self.template.prompt_ids(messages)
         check_embedded(ids, self.tokenizer, self.model.frozen.config, "the question")

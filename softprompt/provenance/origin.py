@@ -27,6 +27,10 @@ class Origin:
         rows_sha256: of the tokenized rows' bytes.
         template: `tokenize.template` of the rows.
         system: their `tokenize.system`.
+        chat_template: their chat template in Jinja, the model's own or another; None where `template` is literal.
+        chat_template_kwargs: their `tokenize.chat_template_kwargs`.
+        date: their `tokenize.date`.
+        fold_system: their `tokenize.fold_system`.
         params: key of params.yaml -> value, of those that `train` reads.
         code: file or folder of code that `train` depends on -> SHA-256.
         versions: library -> version.
@@ -38,10 +42,20 @@ class Origin:
     rows_sha256: str
     template: str
     system: str | None
+    chat_template: str | None
+    chat_template_kwargs: dict[str, Any]
+    date: str
+    fold_system: bool
     params: dict[str, Any]
     code: dict[str, str]
     versions: dict[str, str]
     chosen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def template_settings(self) -> dict[str, Any]:
+        """`softprompt.data.templates.Template.settings` of the rows."""
+        names = ("template", "system", "chat_template", "chat_template_kwargs", "date", "fold_system")
+        return {name: getattr(self, name) for name in names}
 
 
 def base_hash(base: Path) -> str:

@@ -41,5 +41,6 @@ model = AutoPeftModelForCausalLM.from_pretrained("models/adapter")
 tokenizer = AutoTokenizer.from_pretrained("{base.as_posix()}")
 ```
 
-Questions have to be put as in training: see `tokenize.template` in params.yaml.
+Questions have to be put as in training: `origin.json` has the chat template, its variables, the date that it takes for
+today, and the system turn.
 """

@@ -1,16 +1,17 @@
 """A new soft prompt on a frozen model."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from peft import initialize_kv_prefix_from_text
+from peft import PromptTuningConfig, initialize_kv_prefix_from_text
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from softprompt.config.train import INITS, Train
-from softprompt.data.tokens import check_embedded, embedded_ids
+from softprompt.data.tokens import beginning_ids, check_embedded, embedded_ids
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.sharing import looks_up_ids
 from softprompt.runtime.errors import InputError
@@ -35,8 +36,12 @@ def new_soft_prompt(
         )
     config = METHODS[train.method].config(train, base, base_model.config)
     if train.initialisation == "text":
-        check_embedded(tokenizer(train.init_text)["input_ids"], tokenizer, base_model.config, "train.init_text")
-        _say_how_text_fits(tokenizer, train)
+        ids = tokenizer(train.init_text, add_special_tokens=False)["input_ids"]
+        check_embedded(ids, tokenizer, base_model.config, "train.init_text")
+        _say_how_text_fits(len(ids), train.num_virtual_tokens)
+        if beginning_ids(tokenizer) and isinstance(config, PromptTuningConfig):
+            # The rows have it. PEFT encodes the text as its own tokenizer does by default, and again where it repeats.
+            config.tokenizer_kwargs = {"add_bos_token": False}
     # PEFT draws too, in vain but for `text`; fork_rng keeps that out of the global generator.
     with torch.random.fork_rng():
         model = SharedPrefixModel(base_model, config)
@@ -53,10 +58,10 @@ def new_soft_prompt(
         _set(encoder.get_parameter("embedding.weight"), base_model.get_input_embeddings()(chosen))
     elif train.initialisation == "text" and train.method == "prefix_tuning":
         # PEFT cuts, but does not repeat; one more, since tokens may merge where the texts meet.
-        repeats = train.num_virtual_tokens // len(tokenizer(train.init_text)["input_ids"]) + 2
-        text = " ".join([train.init_text or ""] * repeats)
+        text = " ".join([train.init_text or ""] * (train.num_virtual_tokens // len(ids) + 2))
+        without_beginning = partial(tokenizer.__call__, add_special_tokens=False)
         try:
-            initialize_kv_prefix_from_text(model, tokenizer, text=text, use_chat_template=False)
+            initialize_kv_prefix_from_text(model, without_beginning, text=text, use_chat_template=False)
         except (AttributeError, ValueError) as error:
             # Gemma 3n's last layers have none, Gemma 4's have two shapes.
             others = " or ".join(name for name in INITS[train.method] if name != "text")
@@ -85,9 +90,8 @@ def _set(parameter: torch.Tensor, values: torch.Tensor) -> None:
     parameter.copy_(values)
 
 
-def _say_how_text_fits(tokenizer: PreTrainedTokenizerBase, train: Train) -> None:
+def _say_how_text_fits(length: int, wanted: int) -> None:
     """The text is truncated or repeated, and PEFT does so silently."""
-    length, wanted = len(tokenizer(train.init_text)["input_ids"]), train.num_virtual_tokens
     if length > wanted:
         print(
             f"warning: train.init_text has {length} tokens, train.num_virtual_tokens is {wanted}: it is truncated",

@@ -1,5 +1,6 @@
 """Tokenizing in worker processes: rows in, Arrow batches out, in order, the same bytes from any number of workers."""
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -8,18 +9,37 @@ from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from softprompt.config.tokenize import Tokenize
 from softprompt.data.templates import Encoded, Template
+from softprompt.data.templates.rendering import RowError
 from softprompt.data.tokens import TOKENIZED_SCHEMA, check_embedded
 from softprompt.runtime.guard import die_with_parent
 from softprompt.runtime.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+NO_ROOM = "its question leaves no room for an answer (tokenize.max_length)"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is to be told of a row: why it is dropped, or what is to be known of one that is kept.
+
+    Attributes:
+        example_id: the row's.
+        reason: the same text for all rows that it holds for.
+        detail: what is to be seen in this one.
+        dropped: whether the row is.
+    """
+
+    example_id: str
+    reason: str
+    detail: str
+    dropped: bool
 
 
 @dataclass(frozen=True)
@@ -29,17 +49,26 @@ class EncodedBatch:
     Attributes:
         rows: those that have a label, in the order of the task.
         truncated: how many of them have a truncated answer.
-        dropped: the prompt lengths of the others, whose question leaves no room for a label.
+        no_room: the prompt lengths of those whose question leaves no room for a label; they are dropped.
+        told: of these and others.
     """
 
     rows: pa.RecordBatch
     truncated: int
-    dropped: list[int]
+    no_room: list[int]
+    told: list[Told]
 
 
 @contextmanager
-def encoder(base: Path, params: Tokenize, workers: int) -> Iterator:
-    """Yield a function from an iterable of row lists to an iterator of `EncodedBatch`, in order."""
+def encoder(base: Path, settings: dict[str, Any], max_length: int | None, workers: int) -> Iterator:
+    """Yield a function from an iterable of row lists to an iterator of `EncodedBatch`, in order.
+
+    Args:
+        base: the model's folder.
+        settings: `Template.settings`.
+        max_length: tokens of a row.
+        workers: processes.
+    """
     # A plain fork would inherit the locks of threads that libraries have started; a spawn imports them once a worker.
     context = get_context("forkserver")
     context.set_forkserver_preload(["transformers", __name__])
@@ -49,7 +78,7 @@ def encoder(base: Path, params: Tokenize, workers: int) -> Iterator:
             # `pool.map` would take all batches at once; with these the workers never wait, and no more are in memory.
             ahead = deque[Future[EncodedBatch]]()
             for rows in batches:
-                ahead.append(pool.submit(encode_batch, base, params, rows))
+                ahead.append(pool.submit(encode_batch, base, json.dumps(settings), max_length, rows))
                 if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -58,21 +87,26 @@ def encoder(base: Path, params: Tokenize, workers: int) -> Iterator:
         yield encode
 
 
-def encode_batch(base: Path, params: Tokenize, rows: list[dict]) -> EncodedBatch:
-    """Tokenize `rows` of `softprompt.data.rows.PREPARED_SCHEMA`.
+def encode_batch(base: Path, settings: str, max_length: int | None, rows: list[dict]) -> EncodedBatch:
+    """Tokenize `rows` of `softprompt.data.rows.PREPARED_SCHEMA`; `settings` as JSON, since a cache takes no mapping.
 
     Raises:
         InputError: if the template does not suit the model, or a row holds a token that the model has no embedding of.
     """
-    template, config = _template(base, params)
+    template, config = _template(base, settings)
     kept: list[tuple[dict, Encoded]] = []
-    dropped: list[int] = []
-    for row, encoded in zip(rows, template.encode(rows, params.max_length), strict=True):
+    no_room, told = list[int](), list[Told]()
+    for row, encoded in zip(rows, template.encode(rows, max_length), strict=True):
+        name = row["example_id"]
         if isinstance(encoded, Encoded):
-            check_embedded(encoded.input_ids, template.tokenizer, config, f"the row {row['example_id']}")
+            check_embedded(encoded.input_ids, template.tokenizer, config, f"the row {name}")
             kept.append((row, encoded))
+            told += [Told(name, remark, "", dropped=False) for remark in encoded.remarks]
+        elif isinstance(encoded, RowError):
+            told.append(Told(name, encoded.reason, encoded.detail, dropped=True))
         else:
-            dropped.append(encoded)
+            no_room.append(encoded)
+            told.append(Told(name, NO_ROOM, f"its prompt has {encoded} tokens", dropped=True))
     columns = [
         [encoded.input_ids for _, encoded in kept],
         [encoded.labels for _, encoded in kept],
@@ -81,14 +115,14 @@ def encode_batch(base: Path, params: Tokenize, rows: list[dict]) -> EncodedBatch
     ]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, TOKENIZED_SCHEMA, strict=True)]
     batch = pa.record_batch(arrays, schema=TOKENIZED_SCHEMA)
-    return EncodedBatch(batch, sum(encoded.truncated for _, encoded in kept), dropped)
+    return EncodedBatch(batch, sum(encoded.truncated for _, encoded in kept), no_room, told)
 
 
 @cache
-def _template(base: Path, params: Tokenize) -> tuple[Template, "PretrainedConfig"]:
+def _template(base: Path, settings: str) -> tuple[Template, "PretrainedConfig"]:
     """The template, and the model's configuration: once a process."""
     from transformers import AutoConfig, AutoTokenizer
 
     quiet_libraries()
-    template = Template(AutoTokenizer.from_pretrained(base), params.template, params.system)
+    template = Template(AutoTokenizer.from_pretrained(base), **json.loads(settings))
     return template, AutoConfig.from_pretrained(base)

@@ -153,21 +153,6 @@ def test_a_rows_own_system_turn_comes_before_the_params(tokenizer) -> None:
         labelled(Template(tokenizer, "{instruction} => ", None), row)
 
 
-def test_a_template_that_rewrites_earlier_answers_is_refused(tokenizer) -> None:
-    """Reasoning models' templates drop the reasoning of all answers but the last."""
-    import copy
-
-    forgetful = copy.deepcopy(tokenizer)
-    forgetful.chat_template = (
-        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-        "{{ message['content'] if loop.last else message['content'][:4] }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    assert labelled(Template(forgetful, "chat", None), PLAIN)[1] == ["Fog is a cloud.<|im_end|>"]
-    with pytest.raises(InputError, match="writes an earlier answer differently once the conversation goes on"):
-        labelled(Template(forgetful, "chat", None), TALK)
-
-
 def test_batches_are_the_rows_one_by_one(tokenizer) -> None:
     template = Template(tokenizer, "chat", None)
     assert list(template.encode([ROW, PLAIN], 512)) == [*template.encode([ROW], 512), *template.encode([PLAIN], 512)]
