@@ -27,7 +27,7 @@ from softprompt.engine.losses import losses_of_logits
 from softprompt.engine.packable import packing_obstacle
 from softprompt.engine.packed import packed_losses
 from softprompt.engine.packing import pack, unpadded
-from softprompt.engine.sharing import looks_up_ids, obstacle
+from softprompt.engine.sharing import gap_in, looks_up_ids, obstacle
 
 METHODS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
 
@@ -75,9 +75,10 @@ class SharedPrefixModel(PeftModelForCausalLM):
         self.compiled = False
         self.eval()
         trained = peft_config.peft_type == PeftType.PREFIX_TUNING
+        gaps = gap_in(self.prompt())
         obstacles = {
-            "losses": packing_obstacle(model, trained=trained),
-            "answers": obstacle(model, peft_config.num_virtual_tokens),  # type: ignore[attr-defined]
+            "losses": packing_obstacle(model, trained=trained) or gaps,
+            "answers": obstacle(model, peft_config.num_virtual_tokens) or gaps,  # type: ignore[attr-defined]
         }
         self.packs_rows, self.shares_prefix = (reason is None for reason in obstacles.values())
         if reasons := dict.fromkeys(reason for reason in obstacles.values() if reason is not None):

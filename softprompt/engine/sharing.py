@@ -6,7 +6,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from softprompt.engine.losses import head_logits
-from softprompt.engine.prefix import expanded, run_prefix
+from softprompt.engine.prefix import Prompt, expanded, run_prefix
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the largest logit; what is wrong is wrong by far more
 LOW_PRECISION = 5e-2
@@ -26,7 +26,7 @@ def layer_obstacle(model: PreTrainedModel) -> str | None:
     """What of the layers of `model` is in the way of sharing, in a few words; None where nothing is."""
     if looks_up_ids(model):
         return "its layers look up token ids, not embeddings alone"
-    if getattr(model, "_is_stateful", False):  # transformers has no public name for it
+    if keeps_state(model):
         return "it keeps a recurrent state, not keys and values"
     layers = DynamicCache(config=model.config).layers
     if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
@@ -34,9 +34,27 @@ def layer_obstacle(model: PreTrainedModel) -> str | None:
     return None
 
 
+def keeps_state(model: PreTrainedModel) -> bool:
+    """Whether `model` keeps more of what it has read than keys and values."""
+    return bool(getattr(model, "_is_stateful", False))  # transformers has no public name for it
+
+
 def looks_up_ids(model: PreTrainedModel) -> bool:
-    """Whether the layers of `model` look up token ids, which virtual tokens don't have: Gemma 3n's and Gemma 4's do."""
-    return bool(getattr(model.config.get_text_config(), "hidden_size_per_layer_input", 0))
+    """Whether layers of `model` look up token ids, which virtual tokens don't have.
+
+    Those of Gemma 3n and Gemma 4 look up embeddings, the first of DeepSeek V4 the experts that a token goes to.
+    """
+    config = model.config.get_text_config()
+    by_hash = "hash_moe" in (getattr(config, "mlp_layer_types", None) or ())
+    return by_hash or bool(getattr(config, "hidden_size_per_layer_input", 0))
+
+
+def gap_in(prompt: Prompt) -> str | None:
+    """What a trained prefix lacks, in a few words: PEFT leaves out Gemma 4's layers with larger keys."""
+    layers = prompt.layers if isinstance(prompt, DynamicCache) else []
+    if any(getattr(layer, "keys", None) is None for layer in layers):
+        return "PEFT gives some of its layers no keys and values"
+    return None
 
 
 def windows_of(model: PreTrainedModel) -> dict[int, int | None]:

@@ -155,7 +155,12 @@ def check_configuration_files(folder: Path) -> None:
             raise _wants_code("tokenizer_config.json", f"tokenizer_class {own!r}", remedy)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-            raise InputError(f"a {config.model_type} model, not a causal language model")
+            text = config.get_text_config().model_type
+            remedy = f"; allowed: its text part, a {text} model, saved by itself: docs/models.md shows how"
+            raise InputError(
+                f"a {config.model_type} model, not a causal language model"
+                + remedy * (text in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+            )
         known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[config.model_type]
         causal = {known} if isinstance(known, str) else set(known)
         # transformers would put a new head on an encoder's or a classifier's weights.

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import PromptTuningConfig, initialize_kv_prefix_from_text
+from peft import PeftConfig, PeftType, PromptTuningConfig, initialize_kv_prefix_from_text
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from softprompt.config.train import INITS, Train
-from softprompt.data.tokens import beginning_ids, check_embedded, embedded_ids
+from softprompt.data.tokens import IGNORED, beginning_ids, check_embedded, embedded_ids
 from softprompt.engine.model import SharedPrefixModel
-from softprompt.engine.sharing import looks_up_ids
+from softprompt.engine.sharing import keeps_state, looks_up_ids
 from softprompt.runtime.errors import InputError
 from softprompt.training.methods import METHODS
 
@@ -30,9 +30,10 @@ def new_soft_prompt(
         InputError: if the model can't be tuned by the method, or begin as `train.init` says.
     """
     if train.method != "prefix_tuning" and looks_up_ids(base_model):
+        remedy = "another model" if keeps_state(base_model) else "prefix_tuning (train.init: random or zero)"
         raise InputError(
             f"train.method: {train.method}: the layers of this {base_model.config.model_type} model look up token ids, "
-            "which virtual tokens don't have; allowed: prefix_tuning (train.init: random or zero)"
+            f"which virtual tokens don't have; allowed: {remedy}"
         )
     config = METHODS[train.method].config(train, base, base_model.config)
     if train.initialisation == "text":
@@ -44,7 +45,7 @@ def new_soft_prompt(
             config.tokenizer_kwargs = {"add_bos_token": False}
     # PEFT draws too, in vain but for `text`; fork_rng keeps that out of the global generator.
     with torch.random.fork_rng():
-        model = SharedPrefixModel(base_model, config)
+        model = _with_prompt(base_model, config)
     encoder = model.get_submodule("prompt_encoder.default")
     generator = np.random.default_rng(seed)
     if train.initialisation == "random":
@@ -69,6 +70,28 @@ def new_soft_prompt(
                 "train.init: text: PEFT takes a text's keys and values where each layer keeps its own, all of one "
                 f"shape, and this {base_model.config.model_type} model has other layers; allowed: {others}"
             ) from error
+    return model
+
+
+def _with_prompt(base_model: PreTrainedModel, config: PeftConfig) -> SharedPrefixModel:
+    """`base_model` with a prompt as PEFT makes it.
+
+    Raises:
+        InputError: if PEFT's keys and values don't fit into the model's layers, which a trial tells.
+    """
+    if config.peft_type != PeftType.PREFIX_TUNING:
+        return SharedPrefixModel(base_model, config)
+    try:
+        model = SharedPrefixModel(base_model, config)
+        with torch.no_grad():
+            model.token_losses([{"input_ids": [0, 0], "labels": [IGNORED, 0]}])
+    except Exception as error:  # an architecture may refuse in any way: all of them mean "no"
+        others = "another model" if looks_up_ids(base_model) else "prompt_tuning or p_tuning"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            "train.method: prefix_tuning: the keys and values that PEFT makes don't fit into the layers of this "
+            f"{base_model.config.model_type} model ({reason}); allowed: {others}"
+        ) from error
     return model
 
 
