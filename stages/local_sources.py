@@ -15,15 +15,20 @@ from softprompt.runtime.outputs import sha256_of, write_json
 from softprompt.runtime.paths import LOCAL_SOURCES
 from softprompt.sources import local
 from softprompt.sources.checkpoint import select_model_files
+from softprompt.sources.repository import HEADER
 from softprompt.sources.request import Select
 
 
 def main(params: Params) -> None:
-    """Write one file for each source: path -> SHA-256 of its local files, none where it is not a local one."""
+    """Write one file for each section: source and path -> SHA-256 of each local file; nothing of another source."""
     noted = {
-        "model": _local_files(params.model.source, select_model_files),
-        "data": _local_files(params.data.source, select_data_files),
-        "general": _local_files(params.general.source, select_text_files),
+        "model": _local_files(params.model.source, select_model_files, nested=False),
+        "data": {
+            name: digest
+            for source in (params.data.source, params.data.validation_source, params.data.test_source)
+            for name, digest in _local_files(source, select_data_files, nested=True).items()
+        },
+        "general": _local_files(params.general.source, select_text_files, nested=True),
         "chat_template": _template_file(params.tokenize.chat_template),
     }
     for name, files in noted.items():
@@ -31,14 +36,15 @@ def main(params: Params) -> None:
     print("local_sources: " + ", ".join(f"{len(files)} files of {name}" for name, files in noted.items()))
 
 
-def _local_files(source: str | None, select: Select) -> dict[str, str]:
+def _local_files(source: str | None, select: Select, *, nested: bool) -> dict[str, str]:
     if source is None or "://" in local.resolved(source):
         return {}
     try:
-        found = local.find(source, select)
+        found = local.find(source, select, nested=nested)
     except InputError:  # the stage that fetches says so
         return {}
-    return {file.relative_to(found.base).as_posix(): sha256_of(file) for file in found.files}
+    header = [found.base / HEADER] if found.whole and nested and (found.base / HEADER).is_file() else []
+    return {f"{source}: {file.relative_to(found.base).as_posix()}": sha256_of(file) for file in header + found.files}
 
 
 def _template_file(path: str | None) -> dict[str, str]:

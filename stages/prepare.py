@@ -15,33 +15,54 @@ def main(params: Params) -> None:
     The rows are read twice: once for the hashes, which decide about all, and once to write those that are kept.
     """
     import numpy as np
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from softprompt.data.rows import PREPARED_SCHEMA
     from softprompt.data.rows.cleaning import selected
-    from softprompt.data.rows.parts import cleaned_parts, hashes_of
-    from softprompt.data.rows.splitting import splits_of
+    from softprompt.data.rows.faults import Survey
+    from softprompt.data.rows.parts import cleaned_parts
+    from softprompt.data.rows.splitting import leaks, splits_of
 
     prepare = params.prepare
     with pq.ParquetFile(verified(RAW, "fetch_data") / "rows.parquet") as raw:
-        hashes = pd.concat([hashes_of(rows) for rows in cleaned_parts(raw, "prepare: hash")], ignore_index=True)
-        keep, dropped = selected(hashes["example"].to_numpy(), hashes["fault"], prepare.max_samples)
+        survey = Survey(cleaned_parts(raw, "prepare: hash"))
+        survey.check(params.data.bad_rows, params.data.max_bad_rows)
+        hashes, fetched_for = survey.rows, survey.rows["split"]
+        keep, dropped = selected(hashes["example"].to_numpy(), hashes["fault"], fetched_for, prepare.max_samples)
         if not keep.any():
             raise InputError(f"prepare: none of the {len(keep)} rows is left ({_counts(dropped)}); check data.columns")
-        kept = hashes["question"].to_numpy()[keep]
-        split_of = splits_of(kept, prepare.validation, prepare.test)
-        counts = {split: int((split_of == split).sum()) for split in SPLITS}
-        questions = {split: len(np.unique(kept[split_of == split])) for split in SPLITS}
+        given = set(fetched_for) - {"train"}
+        questions = hashes["question"].to_numpy()
+        split_of = np.where(
+            fetched_for == "train",
+            splits_of(
+                questions,
+                0.0 if "validation" in given else prepare.validation,
+                0.0 if "test" in given else prepare.test,
+            ),
+            fetched_for,
+        )
+        leaking = leaks(questions, np.where(keep, split_of, ""))
+        leaked = {f"of_{split}": int((leaking & (split_of == split)).sum()) for split in ("train", "validation")}
+        if leaking.any() and prepare.leakage == "refuse":
+            raise InputError(
+                f"prepare: {int(leaking.sum()):,} rows ask what a row of a later split asks too ({_counts(leaked)}): a "
+                "prompt would be scored on what it has seen; prepare.leakage: drop leaves them out, allow keeps them"
+            )
+        if prepare.leakage == "drop":
+            keep &= ~leaking
+            dropped["leakage"] = int(leaking.sum())
+        kept = {split: keep & (split_of == split) for split in SPLITS}
+        counts = {split: int(mask.sum()) for split, mask in kept.items()}
+        distinct = {split: len(np.unique(questions[mask])) for split, mask in kept.items()}
         if empty := [split for split in SPLITS if not counts[split]]:
             raise InputError(
-                f"prepare: the {sum(questions.values())} distinct questions leave no row for {' and '.join(empty)}; "
+                f"prepare: the {sum(distinct.values())} distinct questions leave no row for {' and '.join(empty)}; "
                 "allowed: more rows (data.split, prepare.max_samples), or larger fractions (prepare.validation, "
                 "prepare.test)"
             )
-        wanted = np.full(len(keep), "", dtype=split_of.dtype)
-        wanted[keep] = split_of
+        wanted = np.where(keep, split_of, "")
         with output_folder(PREPARED) as folder, contextlib.ExitStack() as files:
             writers = {
                 split: files.enter_context(pq.ParquetWriter(folder / f"{split}.parquet", PREPARED_SCHEMA))
@@ -51,19 +72,29 @@ def main(params: Params) -> None:
             for rows in cleaned_parts(raw, "prepare: write"):
                 for split, part in rows.groupby(wanted[start : start + len(rows)]):
                     if split:
-                        table = pa.Table.from_pandas(part, schema=PREPARED_SCHEMA, preserve_index=False)
+                        table = pa.Table.from_pandas(
+                            part[PREPARED_SCHEMA.names], schema=PREPARED_SCHEMA, preserve_index=False
+                        )
                         # Without pandas' own metadata, which holds its version.
-                        writers[split].write_table(table.replace_schema_metadata(None))
+                        writers[str(split)].write_table(table.replace_schema_metadata(None))
                 start += len(rows)
     # Lists, which DVC shows no columns for: its table of metrics has to fit a terminal.
     report = {
         "rows_in": len(keep),
         "dropped": sum(dropped.values()),
-        "kept": len(kept),
-        "reasons": [{"reason": reason, "rows": count} for reason, count in dropped.items()],
-        "splits": [{"split": split, "rows": counts[split], "questions": questions[split]} for split in SPLITS],
+        "kept": sum(counts.values()),
+        "reasons": [{"reason": reason, "rows": count, **survey.first_of(reason)} for reason, count in dropped.items()],
+        "changed": [{"change": note, "rows": rows} for note, rows in survey.notes.items()],
+        "leakage": [{"rows": split, "count": count} for split, count in leaked.items()] if given else [],
+        "splits": [{"split": split, "rows": counts[split], "questions": distinct[split]} for split in SPLITS],
     }
     write_json(RESULTS / "prepare.json", report)
+    for line in survey.lines():
+        print(f"prepare: {line}")
+    if survey.notes:
+        print(f"prepare: parts of conversations left out: {_counts(survey.notes)}")
+    if prepare.leakage == "allow" and leaking.any():
+        print(f"prepare: kept, though a row of a later split asks the same: {_counts(leaked)}")
     print(f"prepare: {len(keep):,} rows in; dropped {_counts(dropped)}; kept {_counts(counts)}")
 
 

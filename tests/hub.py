@@ -22,6 +22,7 @@ class Repository:
     token: str | None = None  # that may read a gated repository
     private: bool = False
     sizes: dict[str, int] = field(default_factory=dict)  # that the listing claims
+    hashes: bool = True  # whether the listing has hashes and sizes, as that of many mirrors hasn't
 
     def commit(self, files: dict[str, bytes], branch: str = "main", name: str = "") -> str:
         """A new commit of all of `files` at the head of `branch`; returns its name."""
@@ -153,6 +154,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         siblings = [
             {"rfilename": file, "size": size, "blobId": blob, **({"lfs": lfs} if lfs else {})}
+            if repository.hashes
+            else {"rfilename": file}
             for file, size, blob, lfs in entries
         ]
         info = {"id": f"{owner}/{name}", "sha": commit, "private": repository.private, "gated": bool(repository.token)}

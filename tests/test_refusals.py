@@ -134,11 +134,13 @@ def test_an_empty_data_set(refusal: Refusal, project: Path) -> None:
     assert "the data set has no rows" in refusal("fetch_data")
 
 
-def test_a_bad_cell_names_source_file_and_row(refusal: Refusal) -> None:
-    Path("toy/rows.json").write_text('[{"instruction": "a", "output": 1}]', encoding="utf-8")
-    assert (
-        refusal("fetch_data")
-        == "error: data.source: 'toy/rows.json': rows.json, row 1: column 'output' holds 1, not text"
+def test_bad_rows_are_all_named_at_once(refusal: Refusal, run: Run) -> None:
+    Path("toy/rows.json").write_text('[{"instruction": "a", "output": 1}, [], {"instruction": "b"}]', encoding="utf-8")
+    run("fetch_data")
+    assert refusal("prepare") == (
+        "error: prepare: 3 of 3 rows can't be used, and data.max_bad_rows is 0.1: 1 not text (rows.json, row 1): "
+        "column 'output' holds 1, not text; 1 not an object (rows.json, row 2): not an object with named columns; "
+        "1 without output (rows.json, row 3). Mend them, map other columns (data.columns), or allow more"
     )
 
 
@@ -150,7 +152,9 @@ def test_everything_filtered_out(refusal: Refusal, run: Run, project: Path) -> N
     write_rows(project, [{"instruction": " ", "output": "a"}, {"instruction": "b", "output": ""}])
     run("fetch_data")
     message = refusal("prepare")
-    assert "none of the 2 rows is left (1 without instruction, 1 without output" in message
+    assert "2 of 2 rows can't be used" in message
+    write_params(project, **{"data.max_bad_rows": 1.0})
+    assert "none of the 2 rows is left (1 without instruction, 1 without output" in refusal("prepare")
 
 
 def test_too_few_questions_to_split(refusal: Refusal, run: Run, project: Path) -> None:

@@ -95,13 +95,17 @@ def test_the_base_model_is_the_source_and_still_is_after_training(finished: Path
 
 def test_raw_rows(finished: Path) -> None:
     rows = pq.read_table(finished / "data/raw/rows.parquet").to_pylist()
+    nothing = {"reasoning_content": None, "weight": None}
     assert rows[0] == {
         "messages": [
-            {"role": "user", "content": "What is an apple?\nThink of number 0."},
-            {"role": "assistant", "content": "It is thing 0, and an apple is kind 0. "},
+            {"role": "user", "content": "What is an apple?\nThink of number 0.", **nothing},
+            {"role": "assistant", "content": "It is thing 0, and an apple is kind 0. ", **nothing},
         ],
         "input": "Think of number 0.",
         "source": "rows",
+        "place": "rows.json, row 1",
+        "split": "train",
+        **dict.fromkeys(("fault", "detail", "note"), ""),
     }
     assert len(rows) == 48
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from softprompt.config.data import Data
+from softprompt.config.data import Columns, Data
 from softprompt.config.model import Model
 
 ROOT = Path(__file__).parent.parent
@@ -93,9 +93,9 @@ def model_params(source: str, **settings: Any) -> Model:
 
 def data_params(source: str = "rows", **settings: Any) -> Data:
     """The section `data` of params.yaml; `settings` are its keys, and those of `columns`."""
-    columns = {key: settings.pop(key, None) for key in ("instruction", "input", "output", "messages")}
-    usual = {"revision": None, "sha256": None, "format": "auto", "split": "train"}
-    return Data.model_validate({"source": source, "columns": columns, **usual, **settings})
+    columns = {key: settings.pop(key, [] if key == "ignore" else None) for key in Columns.model_fields}
+    usual = dict.fromkeys(Data.model_fields) | {"format": "auto", "split": "train", "bad_rows": "drop"}
+    return Data.model_validate({**usual, "source": source, "columns": columns, "max_bad_rows": 0.1, **settings})
 
 
 def write_params(folder: Path, **changes: Any) -> None:

@@ -1,6 +1,6 @@
 """`prepare` in params.yaml: the sizes of the splits."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -14,6 +14,7 @@ class Prepare(Section):
 
     validation: Fraction
     test: Fraction
+    leakage: Literal["refuse", "drop", "allow"]
     max_samples: Positive | None
 
     @field_validator("test")

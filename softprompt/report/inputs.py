@@ -45,7 +45,9 @@ def load_results() -> Results:
         metrics=_read_json(
             "metrics.json", "evaluate", "base", "hard", "tuned", "verdict", "slices", "answers", "general"
         ),
-        prepare=_read_json("prepare.json", "prepare", "rows_in", "dropped", "kept", "reasons", "splits"),
+        prepare=_read_json(
+            "prepare.json", "prepare", "rows_in", "dropped", "kept", "reasons", "changed", "leakage", "splits"
+        ),
         tokenize=_read_json("tokenize.json", "tokenize", "truncated", "dropped", "splits"),
         train=_read_json("train/metrics.json", "train", "step", "validation"),
         virtual_tokens=_read_json("virtual_tokens.json", "evaluate", "tokens"),

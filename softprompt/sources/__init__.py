@@ -17,6 +17,7 @@ from softprompt.runtime.guard import disk_is_full
 from softprompt.runtime.outputs import sha256_of
 from softprompt.runtime.secrets import redacted
 from softprompt.sources import huggingface, local, modelscope, pypi, remote
+from softprompt.sources.kinds import check_kind
 from softprompt.sources.request import Files, Request, Select
 
 if TYPE_CHECKING:  # a stage depends on its own section's schema only
@@ -35,7 +36,12 @@ SCHEMES: dict[str, Callable[[Request], Files]] = {
 
 
 @contextlib.contextmanager
-def fetched(params: "Model | Data | General", section: str, select: Select) -> Iterator[Files]:
+def fetched(
+    params: "Model | Data | General",
+    section: str,
+    select: Select,
+    of_split: Callable[[list[str], Path | None], list[str]] | None = None,
+) -> Iterator[Files]:
     """Yield the files that `params.source` names.
 
     What comes from the network lies in a temporary folder, gone afterwards, or in its hub's own cache; local files are
@@ -45,6 +51,7 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
         params: the section of params.yaml.
         section: its name: "model", "data" or "general".
         select: keeps the files that are needed, or raises InputError.
+        of_split: see `Request`.
 
     Raises:
         InputError: if the source can't be had, or its bytes are not the expected ones; with the source's name, if the
@@ -58,17 +65,20 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
         allowed = ", ".join(f"{known}://" for known in SCHEMES)
         raise InputError(f"{section}.source: {source!r}: unknown scheme {scheme}://; allowed: {allowed}, or a path")
     with tempfile.TemporaryDirectory(prefix="fetch-") as folder:
-        request = Request(section, scheme if separator else "", reference, params.revision, select, Path(folder))
+        revision = _of_source(params.revision, source)
+        request = Request(section, scheme if separator else "", reference, revision, select, Path(folder), of_split)
         try:
-            if params.revision is not None and scheme not in ("hf", "ms"):
+            if revision is not None and scheme not in ("hf", "ms"):
                 raise InputError(f"{section}.revision is for hf:// and ms:// sources; set it to null")
             found = SCHEMES[scheme](request) if separator else _local(source, section, select)
+            for file in found.files:
+                check_kind(file)
             sha256 = digest(found.files, found.base)
         except (InputError, OSError, RuntimeError) as error:
             if disk_is_full(error):
                 raise
             raise InputError(f"{section}.source: {shown}: {error}") from None
-        if (pinned := _pinned(params.sha256, source)) not in (None, sha256):
+        if (pinned := _of_source(params.sha256, source)) not in (None, sha256):
             raise InputError(
                 f"{section}.sha256: the bytes of {shown} are not the pinned ones: SHA-256 is {sha256}, expected "
                 f"{pinned}; if the change is meant, set the new value, or null for no check"
@@ -76,20 +86,20 @@ def fetched(params: "Model | Data | General", section: str, select: Select) -> I
         try:
             yield replace(found, record={"source": redacted(source), **found.record, "sha256": sha256})
         except InputError as error:  # of what is read from it
-            if str(error).startswith(f"{section}.split"):
+            if str(error).startswith(f"{section}."):  # of another parameter
                 raise
             raise InputError(f"{section}.source: {given!r}: {error}") from error
 
 
-def _pinned(checksum: str | dict[str, str] | None, source: str) -> str | None:
-    """The expected SHA-256 of `source`; of a mapping, the one that was written for it."""
-    if isinstance(checksum, dict):
-        return {local.resolved(name): sha256 for name, sha256 in checksum.items()}.get(source)
-    return checksum
+def _of_source(value: str | dict[str, str] | None, source: str) -> str | None:
+    """A parameter that belongs to `source`; of a mapping, the one that was written for it."""
+    if isinstance(value, dict):
+        return {local.resolved(name): own for name, own in value.items()}.get(source)
+    return value
 
 
 def _local(source: str, section: str, select: Select) -> Files:
-    found = local.find(source, select)
+    found = local.find(source, select, nested=section != "model")
     if not all(map(local.is_watched, found.files)):
         folders = " and ".join(f"{folder}/" for folder in local.WATCHED)
         print(

@@ -17,9 +17,11 @@ from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import disk_is_full
 from softprompt.runtime.outputs import sha256_of
 from softprompt.sources.repository import (
+    HEADER,
     check_configuration,
     check_space,
     found,
+    header_of,
     needed,
     parse,
     parts,
@@ -54,7 +56,11 @@ def fetch(request: Request) -> Files:
         except (OfflineModeIsEnabled, httpx2.TransportError) as error:
             return _cached(request, name, member, error)
         listed = {entry.rfilename: entry for entry in info.siblings}
-        chosen = needed(request, member, listed)
+        download = partial(snapshot_download, name, repo_type=kind, revision=request.revision)
+        header = None
+        for file in header_of(request, member, listed):
+            header = Path(_patiently(partial(download, allow_patterns=[file]))) / file
+        chosen = needed(request, member, listed, header)
         missing = {
             file: listed[file].size or 0
             for file in chosen
@@ -64,7 +70,6 @@ def fetch(request: Request) -> Files:
         for part in parts(request, chosen):
             # By its own name, so that the cache knows what the branch was.
             exactly = [glob.escape(file) for file in part]
-            download = partial(snapshot_download, name, repo_type=kind, revision=request.revision)
             folder = Path(_patiently(partial(download, allow_patterns=exactly)))
             if folder.name != info.sha:
                 raise InputError("the branch moved while it was fetched; run the same command again")
@@ -100,7 +105,8 @@ def _cached(request: Request, name: str, member: str | None, why: Exception) -> 
             "check the network, or name a mirror in HF_ENDPOINT"
         ) from None
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    chosen = needed(request, member, names)
+    header = folder / HEADER if header_of(request, member, names) else None
+    chosen = needed(request, member, names, header)
     print(f"{request.section}.source: {request.source}: the hub is out of reach; taken from the cache", flush=True)
     return found(request, folder, chosen, {"revision": request.revision, "commit": folder.name})
 
@@ -184,7 +190,11 @@ def _check(file: Path, listed: Any) -> None:
     Raises:
         InputError: if they differ.
     """
-    if listed.lfs is not None:
+    if listed.blob_id is None and (listed.lfs is None or listed.lfs.sha256 is None):
+        # Many mirrors list names alone. The client itself has compared the size with what the server announced.
+        print(f"{file.name}: the hub lists no hash of it, so its bytes are not checked", flush=True)
+        return
+    if listed.lfs is not None and listed.lfs.sha256 is not None:
         whole = sha256_of(file) == listed.lfs.sha256
     else:  # git's own hash, over a header and the bytes
         content = file.read_bytes()

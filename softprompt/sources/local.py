@@ -27,23 +27,23 @@ def resolved(source: str) -> str:
     return source if any(os.path.isdir(root / owner) for root in (Path(), main_repository())) else f"hf://{source}"
 
 
-def find(path: str, select: Select) -> Files:
-    """The files that `path` names and `select` keeps, sorted.
+def find(path: str, select: Select, *, nested: bool) -> Files:
+    """The files that `path` names and `select` keeps, sorted; `nested`: of a folder, those in its folders too.
 
     Raises:
         InputError: if there are none, an experiment's own workspace lacks some of them, or DVC can't see their changes
             through a link.
     """
-    _check_workspace(path, select)
+    _check_workspace(path, select, nested)
     place = Path(path).expanduser()
-    base, found = _files(place)
+    base, found = _files(place, nested)
     if not found and not place.is_dir():
         hub = f"; on the Hugging Face hub: hf://{path}" if REFERENCE.fullmatch(path) else ""
         raise InputError(f"no such file or folder (relative paths start at the repository's root{hub})")
     chosen = select(found)
     for file in chosen:
         _check_links(file)
-    return Files(chosen, base)
+    return Files(chosen, base, whole=place.is_dir())
 
 
 def is_watched(file: Path) -> bool:
@@ -51,10 +51,11 @@ def is_watched(file: Path) -> bool:
     return any(_is_one_of_the_watched(folder) for folder in _parents(file))
 
 
-def _files(place: Path) -> tuple[Path, list[Path]]:
+def _files(place: Path, nested: bool) -> tuple[Path, list[Path]]:
     """The folder that relative paths start at, and the files."""
     if place.is_dir():
-        return place, sorted(file for file in place.iterdir() if file.is_file())
+        files = (file for file in (place.rglob("*") if nested else place.iterdir()) if file.is_file())
+        return place, sorted(file for file in files if not _is_hidden(file.relative_to(place)))
     if place.exists():
         return place.parent, [place]
     return Path(fixed_part(place.as_posix())), sorted(
@@ -62,15 +63,19 @@ def _files(place: Path) -> tuple[Path, list[Path]]:
     )
 
 
-def _check_workspace(path: str, select: Select) -> None:
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _check_workspace(path: str, select: Select, nested: bool) -> None:
     """An experiment aside (--temp, --queue) has a workspace of its own, with what git and DVC track."""
     root = main_repository()
     if Path(path).expanduser().is_absolute() or not root.is_dir() or root.samefile(Path()):
         return
-    there = _files(root / path)[1]
+    there = _files(root / path, nested)[1]
     with contextlib.suppress(InputError):  # which says what is wrong with them all
         there = select(there)
-    if lacking := sorted({file.relative_to(root) for file in there} - set(_files(Path(path))[1])):
+    if lacking := sorted({file.relative_to(root) for file in there} - set(_files(Path(path), nested)[1])):
         names = ", ".join(map(str, lacking))
         raise InputError(
             f"{names} is in {root}, but not in this experiment's own workspace, which has what git or DVC tracks: "

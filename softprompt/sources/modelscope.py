@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.runtime.errors import InputError
-from softprompt.sources.repository import check_configuration, check_space, found, needed, parse, parts, tell_if_moved
+from softprompt.sources.repository import (
+    check_configuration,
+    check_space,
+    found,
+    header_of,
+    needed,
+    parse,
+    parts,
+    tell_if_moved,
+)
 from softprompt.sources.request import Files, Request
 
 INSTALL = "pip install modelscope-hub==0.5.1"
@@ -37,7 +46,10 @@ def fetch(request: Request) -> Files:
         listed: dict[str, Any] = {
             entry.path: entry for entry in api.list_repo_files(name, kind, revision=revision) if not entry.is_dir
         }
-        chosen = needed(request, member, listed)
+        header = None
+        for file in header_of(request, member, listed):
+            header = Path(api.download_repo(name, kind, revision=revision, allow_patterns=[file])) / file
+        chosen = needed(request, member, listed, header)
         here = _cached_files(api, name, kind, revision)
         missing = {file: listed[file].size for file in chosen if here.get(file) != listed[file].size}
         check_space(config.cache_dir, missing, request)

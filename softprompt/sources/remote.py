@@ -30,7 +30,7 @@ def fetch(request: Request) -> Files:
 
     try:
         system, path = fsspec.core.url_to_fs(request.source)
-        found = _objects(system, path, request)
+        found, whole = _objects(system, path, request)
         sizes = {name: system.info(name).get("size") or 0 for name in found}
         free = shutil.disk_usage(request.folder).free
         if sum(sizes.values()) > free:
@@ -62,23 +62,29 @@ def fetch(request: Request) -> Files:
         if disk_is_full(error):
             raise
         raise InputError(f"can't be downloaded: {_line(error)}; {HINT}") from None
-    return Files(files, request.folder)
+    return Files(files, request.folder, whole=whole)
 
 
-def _objects(system: Any, path: str, request: Request) -> dict[str, Path]:
-    """Full name -> path below the request's folder: of one object, those of a folder or those of a glob."""
+def _objects(system: Any, path: str, request: Request) -> tuple[dict[str, Path], bool]:
+    """Full name -> path below the request's folder, of one object or several, and whether they are a whole folder."""
+    whole = False
     if request.scheme in ("http", "https"):
         files = {path: Path(PurePosixPath(urlsplit(path).path).name)}
     elif any(character in path for character in "*?["):
         files = {name: Path(relative_target(name, fixed_part(path))) for name in system.glob(path)}
     elif system.isfile(path):
         files = {path: Path(relative_target(path, fixed_part(path)))}
+    elif system.exists(path):
+        files = {name: Path(relative_target(name, PurePosixPath(path))) for name in system.find(path)}
+        whole = True
     else:
-        files = {name: Path(relative_target(name, PurePosixPath(path))) for name in system.find(path, maxdepth=1)}
+        files = {}
     if not files:
         raise FileNotFoundError(path)
     chosen = request.select(sorted(files.values()))
-    return {name: file for name, file in sorted(files.items()) if file in chosen}
+    if whole and request.of_split is not None:
+        chosen = [Path(name) for name in request.of_split([file.as_posix() for file in chosen], None)]
+    return {name: file for name, file in sorted(files.items()) if file in chosen}, whole
 
 
 def _line(error: BaseException) -> str:

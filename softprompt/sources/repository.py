@@ -47,15 +47,42 @@ def patterns(request: Request, member: str | None) -> dict[str, Any]:
     return {"allow_patterns": list(FILES), "ignore_patterns": ["*/*"]}  # folders hold the weights in other forms
 
 
-def needed(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
+def header_of(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
+    """The file that says which of a data set's files are needed, if there is one and not all of them are.
+
+    Raises:
+        InputError: if they make no data set.
+    """
+    if request.of_split is None or member is not None:
+        return []
+    _matching(request, member, names)
+    return [HEADER] if HEADER in names else []
+
+
+def needed(request: Request, member: str | None, names: Iterable[str], header: Path | None = None) -> list[str]:
     """Those of a repository's files that are needed, sorted.
+
+    Args:
+        request: what is asked for.
+        member: the files that are named, a glob; None: the whole repository.
+        names: its files.
+        header: README.md of a data set, as `header_of` says.
 
     Raises:
         InputError: if they make no model, or no data set.
     """
-    names = sorted(names)
     if request.kind == "model" and member is None:
-        return [str(path) for path in request.select([Path(name) for name in names if "/" not in name])]
+        return [str(path) for path in request.select([Path(name) for name in sorted(names) if "/" not in name])]
+    chosen = _matching(request, member, names)
+    if request.kind == "model":
+        request.select([Path(name) for name in chosen])
+    elif member is None and request.of_split is not None:
+        chosen = request.of_split([name for name in chosen if name != HEADER], header)
+    return chosen
+
+
+def _matching(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
+    names = sorted(names)
     wanted = patterns(request, member)["allow_patterns"]
     chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]
     if not set(chosen) - {HEADER}:
@@ -65,8 +92,6 @@ def needed(request: Request, member: str | None, names: Iterable[str]) -> list[s
         raise InputError(
             f"no {f'file {member}' if member else f'data file{scripts}'} in the repository; it holds {shown}"
         )
-    if request.kind == "model":
-        request.select([Path(name) for name in chosen])
     return chosen
 
 
@@ -81,7 +106,9 @@ def parts(request: Request, chosen: list[str]) -> list[list[str]]:
 
 def found(request: Request, folder: Path, chosen: list[str], record: dict[str, str | None]) -> Files:
     """The `chosen` files of a repository that lies in `folder`, and what the hub made of its revision."""
-    return Files([folder / name for name in chosen], folder, folder if request.kind == "dataset" else None, record)
+    name, member = parse(request)
+    files = [folder / file for file in chosen if file != HEADER or member is not None]
+    return Files(files, folder, whole=member is None, repository=name, record=record)
 
 
 def check_configuration(request: Request, folder: Path, chosen: list[str]) -> None:

@@ -20,6 +20,8 @@ class Request:
         revision: commit, tag or branch; None for the default branch.
         select: keeps the files that are needed, or raises InputError.
         folder: an empty folder for downloads, gone afterwards.
+        of_split: keeps those files of a whole repository of data that hold the wanted rows, by their names and the
+            repository's README.md (None: there is none). None: all are wanted.
     """
 
     section: str
@@ -28,6 +30,7 @@ class Request:
     revision: str | None
     select: Select
     folder: Path
+    of_split: Callable[[list[str], Path | None], list[str]] | None = None
 
     @property
     def kind(self) -> str:
@@ -47,13 +50,15 @@ class Files:
     Attributes:
         files: where they lie.
         base: the folder that their relative paths start at: two files may have one name.
-        snapshot: the folder of a hub's repository that holds them; None for every other source.
+        whole: whether they are a folder's or a repository's, and not named one by one: their names tell the splits.
+        repository: OWNER/NAME of a hub's repository; None for every other source.
         record: for source.json: what was asked for, and what it was; of a scheme, what a hub made of the revision.
     """
 
     files: list[Path]
     base: Path
-    snapshot: Path | None = None
+    whole: bool = False
+    repository: str | None = None
     record: dict[str, str | None] = field(default_factory=dict)
 
 

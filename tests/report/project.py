@@ -121,7 +121,12 @@ def make_project(folder: Path) -> Path:
             "rows_in": 2306,
             "dropped": 1130,
             "kept": 1176,
-            "reasons": [{"reason": "without_instruction", "rows": 0}, {"reason": "duplicate", "rows": 1130}],
+            "reasons": [
+                {"reason": "not_text", "rows": 1, "first": [f"{NASTY[0]}.json, row 7"]},
+                {"reason": "duplicate", "rows": 1129},
+            ],
+            "changed": [{"change": "leading_answer", "rows": 2}],
+            "leakage": [],
             "splits": [{"split": split, "rows": 392, "questions": 300} for split in ("train", "validation", "test")],
         },
     )

@@ -2,14 +2,15 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from softprompt.config.general import General
-from softprompt.data.readers import select_data_files
-from softprompt.data.readers.hub import read_repository
+from softprompt.data.readers import Rows, Wanted, select_data_files, wanted_splits
+from softprompt.data.readers.splits import files_of_splits
 from softprompt.data.readers.texts import read_texts, select_text_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
@@ -19,13 +20,15 @@ ROWS = [{"instruction": f"问题 {number}", "input": "", "output": f"答案 {num
 ALPACA = json.dumps(ROWS, ensure_ascii=False).encode()
 
 
-def read(source: str, split: str = "train", **columns: str) -> tuple[list[tuple[str, str]], int]:
-    """(question, last answer) of each row, and the number of all rows."""
-    chosen = data_params(source, split=split, **columns)
-    with fetched(chosen, "data", select_data_files) as found:
-        assert found.snapshot is not None
-        rows, total = read_repository(found.snapshot, found.files if "#" in source else [], chosen)
-    return [(row["messages"][0]["content"], row["messages"][-1]["content"]) for row in rows], total
+def read(source: str, split: str = "train", **settings: str) -> tuple[list[tuple[str, str]], int]:
+    """(question, last answer) of each good row, and the number of all rows that were read."""
+    chosen, wanted = data_params(source, split=split, **settings), [Wanted("train", split, "data.split")]
+    of_split = partial(files_of_splits, wanted_splits(wanted), chosen.subset)
+    with fetched(chosen, "data", select_data_files, of_split) as found:
+        assert found.whole == ("#" not in source)
+        rows = Rows(found, chosen, wanted)
+        good = [row["messages"] for row in rows.rows(wanted[0]) if not row["fault"]]
+    return [(turns[0]["content"], turns[-1]["content"]) for turns in good], rows.count
 
 
 def unread(source: str, split: str = "train", **columns: str) -> str:
@@ -73,14 +76,14 @@ class TestData:
     def test_columns_and_rows_that_fit_no_format(self, hub, name) -> None:
         repository = hub.repository(name, "datasets")
         repository.commit({"a.json": json.dumps([{"q": "a", "a": "b"}] * 3).encode()})
-        assert "split train: the columns are q, a; known are instruction + input + output;" in unread(f"hf://{name}")
+        assert "a.json: the columns are q, a; known are instruction or" in unread(f"hf://{name}")
         assert "no column 'x' (data.columns.output); the columns are q, a" in unread(
             f"hf://{name}", instruction="q", output="x"
         )
         assert read(f"hf://{name}", instruction="q", output="a")[0] == [("a", "b")] * 3
         good = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         repository.commit({"a.json": json.dumps([{"messages": good}, {"messages": good[:1]}]).encode()})
-        assert "split train, row 2: no turn of the assistant" in unread(f"hf://{name}")
+        assert read(f"hf://{name}") == ([("a", "b")], 2)
 
     def test_a_script_is_never_run(self, hub, name) -> None:
         hub.repository(name, "datasets").commit({"load.py": b"raise SystemExit", "README.md": b"# data"})
@@ -88,18 +91,30 @@ class TestData:
         assert "no data file (a data-set script is never run) in the repository; it holds README.md, load.py" in message
         assert hub.downloads() == []
 
-    def test_what_datasets_can_not_read(self, hub, name) -> None:
+    def test_what_can_not_be_read(self, hub, name) -> None:
         repository = hub.repository(name, "datasets")
         repository.commit({"a.json": b'[{"instruction": '})
-        assert "`datasets` can't load it" in unread(f"hf://{name}")
+        assert "a.json, line 1, column 18: truncated: the JSON list breaks off" in unread(f"hf://{name}")
+        repository.commit({"a.parquet": b"<html>Log in</html>"})
+        assert "a.parquet is a web page" in unread(f"hf://{name}")
+
+    def test_only_the_files_of_the_wanted_subset_and_split_are_fetched(self, hub, name) -> None:
         header = (
-            b"---\nconfigs:\n- {config_name: zh, data_files: a.json}\n- {config_name: en, data_files: b.json}\n---\n"
+            b"---\nconfigs:\n- {config_name: zh, data_files: zh.json}\n- config_name: en\n  data_files:\n"
+            b"  - {split: train, path: en.json}\n  - {split: test, path: other.json}\n---\n"
         )
-        repository.commit({"README.md": header, "a.json": ALPACA, "b.json": ALPACA})
-        message = unread(f"hf://{name}")
-        assert "zh" in message
-        assert f"name the files of one: hf://{name}#GLOB" in message
-        assert read(f"hf://{name}#b.json")[1] == 40
+        files = {"README.md": header, "zh.json": ALPACA, "en.json": ALPACA, "other.json": ALPACA}
+        hub.repository(name, "datasets").commit(files)
+        assert "data.subset: one has to be named; the data set has: zh, en" in unread(f"hf://{name}")
+        hub.requests.clear()
+        assert read(f"hf://{name}", subset="en")[1] == 40
+        assert [file for file in hub.downloads() if file != "README.md"] == ["en.json"]
+        assert read(f"hf://{name}#zh.json")[1] == 40
+
+    def test_a_mirror_that_lists_no_hashes(self, hub, name, capsys) -> None:
+        hub.repository(name, "datasets", hashes=False).commit({"a.json": ALPACA})
+        assert read(f"hf://{name}")[1] == 40
+        assert "a.json: the hub lists no hash of it, so its bytes are not checked" in capsys.readouterr().out
 
     def test_a_model_is_no_data_set(self, hub, name) -> None:
         hub.repository(name).commit({"config.json": b"{}"})

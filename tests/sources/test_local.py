@@ -30,19 +30,19 @@ def test_a_link_to_a_folder_is_refused(root: Path, source: str) -> None:
     (root / "data/local/linked").symlink_to("../../../elsewhere")
     for path in (f"data/local/{source}", f"{root}/data/local/{source}", f"./data/../data/local/{source}"):
         with pytest.raises(InputError, match="data/local/linked is a link to a folder, into"):
-            find(path, select_data_files)
+            find(path, select_data_files, nested=True)
 
 
 def test_a_link_to_a_file_is_read(root: Path) -> None:
     (root / "data/local/rows.json").symlink_to("../../../elsewhere/rows.json")
-    assert find("data/local/rows.json", select_data_files).files == [Path("data/local/rows.json")]
-    assert find("data/local", select_data_files).files == [Path("data/local/rows.json")]
+    assert find("data/local/rows.json", select_data_files, nested=True).files == [Path("data/local/rows.json")]
+    assert find("data/local", select_data_files, nested=True).files == [Path("data/local/rows.json")]
 
 
 def test_the_watched_folder_may_be_a_link_itself(root: Path) -> None:
     (root / "data/local").rmdir()
     (root / "data/local").symlink_to("../../elsewhere")
-    assert find("data/local/rows.json", select_data_files).files == [Path("data/local/rows.json")]
+    assert find("data/local/rows.json", select_data_files, nested=True).files == [Path("data/local/rows.json")]
 
 
 def test_files_elsewhere_are_read_with_a_word_on_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,8 +64,8 @@ def test_rows_of_two_files_of_one_name_are_told_apart(run: Run, refusal: Refusal
     import pyarrow.parquet as pq
 
     assert pq.read_table("data/raw/rows.parquet")["source"].to_pylist() == ["en/train", "zh/train"]
-    (project / "toy/zh/train.json").write_text("[1]", encoding="utf-8")
-    assert "zh/train.json, row 1: not an object" in refusal("fetch_data")
+    (project / "toy/zh/train.json").write_text('[{"x": 1}]', encoding="utf-8")
+    assert "zh/train.json: the columns are x; known are" in refusal("fetch_data")
 
 
 def test_a_model_out_of_several_folders_is_refused(refusal: Refusal) -> None:

@@ -14,8 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from softprompt.data.readers import select_data_files
-from softprompt.data.readers.hub import read_repository
+from softprompt.data.readers import Rows, Wanted, select_data_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import select_model_files
@@ -118,8 +117,9 @@ def test_a_model(hub: ModelScope, toy_model: Path) -> None:
 def test_a_data_set(hub: ModelScope) -> None:
     params = data_params("ms://owner/rows")
     with fetched(params, "data", select_data_files) as found:
-        rows, total = read_repository(found.snapshot, [], params)
-    assert (len(rows), total) == (20, 20)
+        wanted = Wanted("train", "train", "data.split")
+        rows = list(Rows(found, params, [wanted]).rows(wanted))
+    assert len(rows) == 20
     assert rows[3]["messages"][1]["content"] == "答案 3"
 
 

@@ -1,64 +1,146 @@
-"""Rows out of files, by extension: a reader is one function `read(path, choose) -> records` and a line in `READERS`."""
+"""Rows out of files, the same from every source: of a file a table, of its columns a layout, of a row messages."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from softprompt.config.data import Data
-from softprompt.data.readers import chatterbot, tables
-from softprompt.data.readers.layouts import layout_of
-from softprompt.data.readers.split_syntax import SPLIT, slices
+from softprompt.data.readers.faults import BadRowError, storable
+from softprompt.data.readers.formats import open_table, select_data_files, stem
+from softprompt.data.readers.layouts import Layout, layouts_of, refuse_several
+from softprompt.data.readers.records import Options, Table
+from softprompt.data.readers.splits import SPLIT, files_by_split, named_splits, slices
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.progress import tqdm
+from softprompt.sources.repository import HEADER
+from softprompt.sources.request import Files
 
-READERS = {
-    ".json": tables.read_json,
-    ".jsonl": tables.read_jsonl,
-    ".csv": tables.read_csv,
-    ".parquet": tables.read_parquet,
-    ".yml": chatterbot.read,
-    ".yaml": chatterbot.read,
-}
+__all__ = ["Rows", "Wanted", "select_data_files", "wanted_splits"]
 
 
-def select_data_files(files: list[Path]) -> list[Path]:
-    """The files whose extension has a reader; a file that was named outright must have one."""
-    return with_extension(files, READERS)
+@dataclass(frozen=True)
+class Wanted:
+    """Rows that are wanted of a source.
+
+    Attributes:
+        split: what they are for: "train", "validation" or "test".
+        slice: an expression in the slice syntax of `datasets`; None: all rows.
+        key: the parameter that it is the value of.
+    """
+
+    split: str
+    slice: str | None
+    key: str
 
 
-def with_extension(files: list[Path], allowed: Collection[str]) -> list[Path]:
-    """The files whose extension is one of the allowed.
+def wanted_splits(wanted: list[Wanted]) -> set[str] | None:
+    """The splits of a source that rows are wanted of; None: all."""
+    if any(want.slice is None for want in wanted):
+        return None
+    return {split for want in wanted for split in named_splits(want.slice or "")}
+
+
+@dataclass(frozen=True)
+class _Part:
+    name: str  # the file's, below the source's folder
+    table: Table
+    layouts: list[Layout]
+
+
+class Rows:
+    """The rows of a source.
+
+    Args:
+        found: its files.
+        data: the section of params.yaml.
+        wanted: what will be asked for: other splits are not read.
 
     Raises:
-        InputError: if there are none.
+        InputError: if a file is not what its extension says, or its columns fit no layout.
     """
-    readable = [path for path in files if path.suffix.lower() in allowed]
-    if not readable:
-        found = ", ".join(sorted({path.suffix or path.name for path in files})) or "an empty folder"
-        raise InputError(f"found {found}; allowed extensions: {', '.join(allowed)}")
-    return readable
+
+    def __init__(self, found: Files, data: Data, wanted: list[Wanted]) -> None:
+        names = {file.relative_to(found.base).as_posix(): file for file in found.files}
+        if found.whole:
+            header = found.base / HEADER
+            splits = files_by_split(sorted(names), header if header.is_file() else None, data.subset)
+            if left := sorted(names.keys() - {name for files in splits.values() for name in files}):
+                print(f"{data.source}: not read, since they are of no split: {', '.join(left)}", flush=True)
+        else:
+            splits = {SPLIT: sorted(names)}
+        self._options = Options(data.encoding, data.delimiter)
+        self.data, self.repository = data, found.repository
+        read = wanted_splits(wanted)
+        self._parts = {
+            split: [self._part(name, names[name]) for name in files] if read is None or split in read else []
+            for split, files in splits.items()
+        }
+
+    @property
+    def count(self) -> int:
+        """How many rows there are in the splits that are read."""
+        return sum(part.table.rows for parts in self._parts.values() for part in parts)
+
+    def rows(self, wanted: Wanted) -> Iterator[dict]:
+        """Rows of `softprompt.data.rows.RAW_SCHEMA`, bad ones too, in the order of the source.
+
+        Raises:
+            InputError: if there is no such split, or nothing in it.
+        """
+        sizes = {split: sum(part.table.rows for part in parts) for split, parts in self._parts.items()}
+        if not self.count and (wanted.slice is None or named_splits(wanted.slice) <= sizes.keys()):
+            raise InputError("the data set has no rows")
+        parts = (
+            [(split, range(size)) for split, size in sizes.items()]
+            if wanted.slice is None
+            else slices(sizes, wanted.slice, wanted.key)
+        )
+        for split, chosen in tqdm(parts, desc=f"fetch_data: {wanted.split}", unit=" parts"):
+            yield from self._slice(self._parts[split], chosen, wanted.split)
+
+    def _slice(self, parts: list[_Part], chosen: range, split: str) -> Iterator[dict]:
+        before = 0
+        for part in parts:
+            first = max(chosen.start - before, 0)
+            last = min(chosen.stop - before, part.table.rows)
+            before += part.table.rows
+            if first < last:
+                yield from self._rows(part, first, last, split)
+
+    def _rows(self, part: _Part, first: int, last: int, split: str) -> Iterator[dict]:
+        unused: set[str] = set()
+        columns = list(dict.fromkeys(name for layout in part.layouts for name in layout.names().values()))
+        source = self.repository or stem(part.name)  # a hub's data set is one source, whatever its shards are
+        for number, record in enumerate(islice(part.table.records(columns), first, last), start=first + 1):
+            place = f"{part.name}, row {number}"
+            row = {"messages": [], "input": "", "source": source, "place": place, "split": split}
+            try:
+                if isinstance(record, BadRowError):
+                    raise record
+                yield {**row, "fault": "", "detail": "", **_layout(place, part.layouts, record).row(record, unused)}
+            except BadRowError as fault:
+                yield {**row, "fault": fault.reason, "detail": fault.detail, "note": ""}
+        if unused:
+            print(f"{part.name}: keys of turns that are not used: {storable(', '.join(sorted(unused)))}", flush=True)
+
+    def _part(self, name: str, file: Path) -> _Part:
+        table = open_table(file, self._options)
+        if not table.columns:  # no rows, or bad ones only
+            return _Part(name, table, [])
+        layouts = layouts_of(name, table.columns, self.data)
+        if not table.varies:
+            refuse_several(name, layouts)
+        used = {column for layout in layouts for column in layout.names().values()} | set(self.data.columns.ignore)
+        if unused := [str(column) for column in table.columns if column not in used]:
+            print(f"{name}: columns that are not used: {storable(', '.join(unused))}", flush=True)
+        return _Part(name, table, layouts)
 
 
-def read_files(files: list[Path], base: Path, data: Data) -> tuple[list[dict], int]:
-    """The rows of `data.split` in `files`, which lie below `base`, and how many rows they have; see `read_rows`."""
-    rows = list(tqdm((row for path in files for row in read_rows(path, base, data)), desc="fetch_data"))
-    if not rows:
-        raise InputError("the data set has no rows")
-    return [rows[n] for _, part in slices({SPLIT: len(rows)}, data.split) for n in part], len(rows)
-
-
-def read_rows(path: Path, base: Path, data: Data) -> Iterator[dict]:
-    """The rows of one file, as dicts of `softprompt.data.rows.RAW_SCHEMA`; their source is its path below `base`.
-
-    Raises:
-        InputError: if the file is not what its extension says, or a row fits no format; names the file and the line or
-            row.
-    """
-    records = READERS[path.suffix.lower()](path, lambda place, found: layout_of(place, found, data))
-    below = path.relative_to(base)
-    try:
-        for where, layout, record in records:
-            yield layout.row(f"{path.name}, {where}", record, source=below.with_suffix("").as_posix())
-    except InputError as error:
-        if below.parent == Path():
-            raise
-        raise InputError(f"{below.parent.as_posix()}/{error}") from None  # what readers say begins with the file's name
+def _layout(place: str, layouts: list[Layout], record: dict) -> Layout:
+    """The layout of one record: where several fit its file, the one whose cells it has."""
+    if len(layouts) == 1:
+        return layouts[0]
+    fitting = [layout for layout in layouts if all(record.get(name) is not None for name in layout.needed.values())]
+    refuse_several(place, fitting)
+    return fitting[0] if fitting else layouts[0]

@@ -1,26 +1,29 @@
 """ChatterBot's corpus: YAML with `conversations`, lists of utterances; each adjacent pair is question and answer."""
 
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import yaml
 
-from softprompt.data.readers.layouts import LAYOUTS
-from softprompt.data.readers.tables import Choose, Record
+from softprompt.data.readers.opening import open_text
+from softprompt.data.readers.records import Options, Record, Table
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.text import is_text, read_text
+from softprompt.runtime.text import is_text
 
 # The base loader leaves every scalar the text that it is: "Yes" and "42" are answers, not a truth and a number.
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 DEEPEST = 20  # the format itself has three levels
 
 
-def read(path: Path, choose: Choose) -> Iterator[Record]:
-    """Yield a record for each adjacent pair of utterances; the format has no columns to choose from."""
-    (alpaca,) = LAYOUTS["alpaca"]
-    text = read_text(path)
+def read(path: Path, options: Options) -> Table:
+    """A record of instruction and output for each adjacent pair of utterances.
+
+    Raises:
+        InputError: if it is not YAML of this kind.
+    """
+    with open_text(path, options.encoding) as file:
+        text = file.read().replace("\r\n", "\n")
     try:
         _check_depth(path, text)
         document = yaml.load(text, Loader=LOADER)
@@ -31,6 +34,7 @@ def read(path: Path, choose: Choose) -> Iterator[Record]:
     conversations = document.get("conversations") if isinstance(document, dict) else None
     if not isinstance(conversations, list):
         raise InputError(f"{path.name}: no list `conversations`: not a file of ChatterBot's corpus")
+    records: list[Record] = []
     for number, conversation in enumerate(conversations, start=1):
         if isinstance(conversation, str):
             # One utterance that a missing dash made a text: trivia.yml of chatterbot-corpus 1.3.3 has one.
@@ -38,8 +42,8 @@ def read(path: Path, choose: Choose) -> Iterator[Record]:
             continue
         if not isinstance(conversation, list) or not all(map(is_text, conversation)):
             raise InputError(f"{path.name}: conversation {number} is not a list of texts")
-        for question, answer in pairwise(conversation):
-            yield f"conversation {number}", alpaca, {"instruction": question, "output": answer}
+        records += [{"instruction": question, "output": answer} for question, answer in pairwise(conversation)]
+    return Table(["instruction", "output"], len(records), lambda _: iter(records))
 
 
 def _check_depth(path: Path, text: str) -> None:

@@ -1,50 +1,174 @@
-"""A conversation as `messages`: turns of {role, content}, or ShareGPT's {from, value}."""
+"""A conversation as `messages`, whatever its turns are called: OpenAI's, ShareGPT's, XTuner's and Firefly's forms."""
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
+from softprompt.data.readers.faults import BadRowError, shown
 from softprompt.data.rows import Message
-from softprompt.runtime.errors import InputError
 from softprompt.runtime.text import is_text
 
 ROLES = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    "ai": "assistant",
 }
+TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython", "tool_call", "tool_response")
+SPEAKER, SAID = ("role", "from"), ("content", "value")
+# A turn that is a pair: what was asked and what was answered.
+PAIRS = (("input", "output"), ("human", "assistant"), ("instruction", "output"), ("question", "answer"))
+THOUGHT = ("reasoning_content", "thinking")
+LEARNT = ("weight", "train", "loss")  # whether an answer is learnt: 0 or 1, false or true
+USED = {*SPEAKER, *SAID, *THOUGHT, *LEARNT, "system", *(name for pair in PAIRS for name in pair)}
 
 
-def conversation(place: str, turns: Any) -> list[Message]:
-    """The turns of `turns` up to the assistant's last: what follows it has no answer.
+def conversation(value: Any, unused: set[str]) -> list[Message]:
+    """The turns of `value`: a list of turns or pairs, an object of lists, or either of them as JSON text.
+
+    Args:
+        value: the cell.
+        unused: names of a turn's keys that are not used are added to it.
 
     Raises:
-        InputError: if they are no conversation, or one in which the assistant answers nothing; begins with `place`.
+        BadRowError: if they are no conversation.
     """
+    turns = _from_json(value)
+    if isinstance(turns, dict):
+        turns = _transposed(turns)
     if not isinstance(turns, list) or not turns:
-        raise InputError(f"{place}: not a list of turns (with role and content, or from and value)")
-    messages = [_message(f"{place}, turn {number}", turn) for number, turn in enumerate(turns, start=1)]
-    roles = [message["role"] for message in messages]
-    if "system" in roles[1:]:
-        raise InputError(f"{place}, turn {roles.index('system', 1) + 1}: a system turn can only be the first")
+        raise BadRowError("no_turns", "not a list of turns (with role and content, or from and value)")
+    messages = [message for number, turn in enumerate(turns, start=1) for message in _messages(number, turn, unused)]
+    for number, message in enumerate(messages[1:], start=2):
+        if message["role"] == "system":
+            raise BadRowError("late_system_turn", f"turn {number} is of the system, which can only be the first")
+    return messages
+
+
+def answered(messages: list[Message]) -> tuple[list[Message], str]:
+    """`messages` from the first user turn (and the system's) to the last answer, and what was left out ("": nothing).
+
+    Raises:
+        BadRowError: if no answer to a user is left, or none that is to be learnt.
+    """
+    system = [message for message in messages[:1] if message["role"] == "system"]
+    turns = messages[len(system) :]
+    roles = [message["role"] for message in turns]
     if "assistant" not in roles:
-        raise InputError(f"{place}: no turn of the assistant (assistant, gpt)")
-    if "user" not in roles[: roles.index("assistant")]:
-        raise InputError(f"{place}: the assistant speaks before any user (user, human) has")
+        raise BadRowError("no_answer", "no turn of the assistant (assistant, gpt)")
+    first = roles.index("user") if "user" in roles else len(roles)
     last = len(roles) - roles[::-1].index("assistant")
-    return messages[:last]
+    if first >= last:
+        raise BadRowError("no_question", "no turn of the user (user, human) before an answer")
+    if all(message.get("weight") == 0 for message in turns[first:last] if message["role"] == "assistant"):
+        raise BadRowError("nothing_to_learn", "every answer has the weight 0")
+    notes = [*(["leading_answer"] if first else []), *(["unanswered_end"] if last < len(roles) else [])]
+    return system + turns[first:last], " ".join(notes)
 
 
-def _message(place: str, turn: Any) -> Message:
+def weight_of(value: Any) -> int | None:
+    """0 or 1 of a weight; None of none.
+
+    Raises:
+        BadRowError: if it is something else.
+    """
+    if value is None:
+        return None
+    text = str(value).strip().lower()
+    if text in ("", "nan"):
+        return None
+    if text in ("0", "0.0", "false"):
+        return 0
+    if text in ("1", "1.0", "true"):
+        return 1
+    raise BadRowError("weight", f"a weight of {shown(value)}; allowed: 0 and 1")
+
+
+def text_of(value: Any, what: str) -> str:
+    """Text, or a list of text parts as one; of nothing, the empty text.
+
+    Raises:
+        BadRowError: if it is something else.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(isinstance(part, dict) and is_text(part.get("text")) for part in value):
+        return "".join(part["text"] for part in value)
+    if not is_text(value):
+        raise BadRowError("not_text", f"{what} holds {shown(value)}, not text")
+    return value
+
+
+def _messages(number: int, turn: Any, unused: set[str]) -> Iterable[Message]:
+    place, turn = f"turn {number}", _from_json(turn)
     if not isinstance(turn, dict):
-        raise InputError(f"{place}: not an object with role and content, or from and value")
-    role = turn.get("role") if turn.get("role") is not None else turn.get("from")
-    content = turn.get("content") if turn.get("content") is not None else turn.get("value")
-    if not isinstance(role, str) or role.lower() not in ROLES:
-        raise InputError(f"{place}: the role is {role!r}; allowed: {', '.join(ROLES)}")
-    if not isinstance(content, str) or not is_text(content):
-        raise InputError(f"{place}: its content is not text")
-    return {"role": ROLES[role.lower()], "content": content}
+        raise BadRowError(
+            "no_turns", f"{place} is {shown(turn)}, not an object with role and content, or from and value"
+        )
+    turn = {key: value for key, value in turn.items() if value is not None}
+    unused.update(turn.keys() - USED)
+    if turn.get("tool_calls") or turn.get("function_call"):
+        raise BadRowError("tool_turn", f"{place} calls a tool, which is not trained on")
+    role = next((turn[name] for name in SPEAKER if name in turn), None)
+    if role is None:
+        yield from _pair(place, turn)
+        return
+    name = str(role).lower()
+    if name in TOOL_ROLES:
+        raise BadRowError("tool_turn", f"{place} is a tool's ({role}), which is not trained on")
+    if name not in ROLES:
+        raise BadRowError("unknown_role", f"{place} has the role {shown(role)}; allowed: {', '.join(ROLES)}")
+    content = next((turn[name] for name in SAID if name in turn), None)
+    yield _message(place, ROLES[name], content, turn)
+
+
+def _pair(place: str, turn: dict[str, Any]) -> Iterable[Message]:
+    asked, said = next(((a, b) for a, b in PAIRS if a in turn or b in turn), ("", ""))
+    if not asked:
+        raise BadRowError(
+            "unknown_role",
+            f"{place} has the keys {', '.join(turn) or 'none'}; allowed: role and content, from and value, "
+            f"{', '.join(f'{a} and {b}' for a, b in PAIRS)}",
+        )
+    for role, key in (("system", "system"), ("user", asked)):
+        if text := text_of(turn.get(key), f"{place}'s {key}"):
+            yield {"role": role, "content": text}
+    yield _message(place, "assistant", turn.get(said), turn)
+
+
+def _message(place: str, role: str, content: Any, turn: dict[str, Any]) -> Message:
+    message: Message = {"role": role, "content": text_of(content, f"{place}'s content")}
+    if role == "assistant":
+        if thought := next((turn[name] for name in THOUGHT if name in turn), None):
+            message["reasoning_content"] = text_of(thought, f"{place}'s thought")
+        weight = weight_of(next((turn[name] for name in LEARNT if name in turn), None))
+        if weight is not None:
+            message["weight"] = weight
+    return message
+
+
+def _transposed(lists: dict[str, Any]) -> list[Any]:
+    """An object of lists, one item a turn: what a `Sequence` of objects was in older `datasets`."""
+    columns = {name: column for name, column in lists.items() if column is not None}
+    if not columns or not all(isinstance(column, list) for column in columns.values()):
+        return [lists]
+    if len({len(column) for column in columns.values()}) > 1:
+        raise BadRowError("no_turns", f"the lists {', '.join(columns)} have different lengths")
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def _from_json(value: Any) -> Any:
+    """What JSON text holds: some tables keep turns so."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value

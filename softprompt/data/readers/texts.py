@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from softprompt.data.readers import READERS, with_extension
-from softprompt.data.readers.layouts import Layout, cell_text
+from softprompt.data.readers.faults import BadRowError
+from softprompt.data.readers.formats import extension, open_table, with_extension
+from softprompt.data.readers.layouts import cell_text
+from softprompt.data.readers.opening import open_text
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.text import read_text
 
 TEXT = ".txt"
-ALLOWED = (TEXT, ".csv", ".json", ".jsonl", ".parquet")
+ALLOWED = (TEXT, ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow")
 
 
 def select_text_files(files: list[Path]) -> list[Path]:
@@ -32,19 +33,23 @@ def read_texts(path: Path, column: str) -> Iterator[str]:
     Raises:
         InputError: if the file is not what its extension says, or has no such column; names the place.
     """
-    if path.suffix.lower() == TEXT:
-        texts: Iterable[str] = re.split(r"\n\s*\n", read_text(path))
+    if extension(path) == TEXT:
+        with open_text(path, None) as file:
+            texts: Iterable[str] = re.split(r"\n\s*\n", re.sub("\r\n?", "\n", file.read()))
     else:
         texts = _column(path, column)
     yield from filter(None, (text.strip() for text in texts))
 
 
 def _column(path: Path, column: str) -> Iterator[str]:
-    def choose(place: str, found: Iterable[str]) -> Layout:
-        names = list(found)
-        if column not in names:
-            raise InputError(f"{place}: no column {column!r} (general.column); the columns are {', '.join(names)}")
-        return Layout(output=column)
-
-    for where, _, record in READERS[path.suffix.lower()](path, choose):
-        yield cell_text(f"{path.name}, {where}", record, column)
+    table = open_table(path)
+    if column not in table.columns:
+        names = ", ".join(map(str, table.columns))
+        raise InputError(f"{path.name}: no column {column!r} (general.column); the columns are {names}")
+    for number, record in enumerate(table.records([column]), start=1):
+        try:
+            if isinstance(record, BadRowError):
+                raise record
+            yield cell_text(record, {column: column}, column)
+        except BadRowError as fault:
+            raise InputError(f"{path.name}, row {number}: {fault.detail}") from None

@@ -11,24 +11,55 @@ import pandas as pd
 
 from softprompt.data.rows import Message, clean, instruction_of, question_key, short_hash
 
-FAULTS = ("without_instruction", "without_output")
+EMPTY = ("without_instruction", "without_output")  # faults of rows that can be read
 
 
 def cleaned(raw: pd.DataFrame) -> pd.DataFrame:
-    """Each row of `raw` as a row of `PREPARED_SCHEMA`, and its `fault`: one of `FAULTS`, or "".
+    """Each row of `raw` as a row of `PREPARED_SCHEMA`, with its `fault`, `detail`, `note`, `place` and `split`.
 
-    Texts are trimmed and in NFC. Of a conversation, every answer has to have a text.
+    Texts are trimmed and in NFC. Of a conversation, every answer has to have a text. What is asked is all that comes
+    before the first answer.
     """
     messages = raw["messages"].map(lambda turns: [_cleaned_turn(turn) for turn in turns])
-    rows = pd.DataFrame({"messages": messages, "input": raw["input"].map(clean), "source": raw["source"]})
-    question = messages.map(lambda turns: next(turn["content"] for turn in turns if turn["role"] == "user"))
+    rows = raw.assign(messages=messages, input=raw["input"].map(clean))
+    asked = messages.map(_asked)
+    question = messages.map(lambda turns: next((turn["content"] for turn in turns if turn["role"] == "user"), ""))
     answered = messages.map(lambda turns: all(turn["content"] for turn in turns if turn["role"] == "assistant"))
     instruction = pd.Series(map(instruction_of, question, rows["input"]), index=rows.index, dtype=str)
-    rows["question_id"] = question.map(question_key).map(short_hash)
+    rows["question_id"] = asked.map(question_key).map(short_hash)
     rows["example_id"] = messages.map(lambda turns: json.dumps(turns, ensure_ascii=False)).map(short_hash)
-    faults = np.select([instruction == "", ~answered.astype(bool)], FAULTS, "")
-    rows["fault"] = pd.Categorical(faults, categories=["", *FAULTS])
+    empty = np.select([instruction == "", ~answered.astype(bool)], EMPTY, "")
+    rows["fault"] = raw["fault"].where(raw["fault"] != "", empty)
     return rows
+
+
+def selected(
+    example_ids: np.ndarray, faults: pd.Series, splits: pd.Series, max_samples: int | None
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Which rows are kept, a mask, and how many were dropped for which reason.
+
+    Dropped: rows with a fault, and rows whose messages are those of an earlier row of the same split. Of the rest,
+    `max_samples` keeps those training rows whose hash is lowest: a sample that does not depend on the order, and that
+    more rows change as little as can be.
+
+    Args:
+        example_ids: hash of each row's messages, uint64.
+        faults: of each row, as `cleaned` has them.
+        splits: the split that each row was fetched for.
+        max_samples: null: no limit.
+    """
+    counts = faults[faults != ""].value_counts(sort=False)
+    dropped = {fault: int(counts.get(fault, 0)) for fault in dict.fromkeys([*EMPTY, *sorted(counts.index)])}
+    keep = np.zeros(len(example_ids), dtype=bool)
+    dropped["duplicate"] = dropped["over_max_samples"] = 0
+    for split in splits.unique():
+        sound = np.flatnonzero((faults == "") & (splits == split))
+        hashes, first = np.unique(example_ids[sound], return_index=True)  # in the order of the hashes
+        chosen = sound[first[: max_samples if split == "train" else None]]
+        dropped["duplicate"] += len(sound) - len(hashes)
+        dropped["over_max_samples"] += len(hashes) - len(chosen)
+        keep[chosen] = True
+    return keep, dropped
 
 
 def _cleaned_turn(turn: Message) -> Message:
@@ -37,24 +68,11 @@ def _cleaned_turn(turn: Message) -> Message:
     return {"role": turn["role"], **texts, **({"weight": 0} if turn.get("weight") == 0 else {})}
 
 
-def selected(example_ids: np.ndarray, faults: pd.Series, max_samples: int | None) -> tuple[np.ndarray, dict[str, int]]:
-    """Which rows are kept, a mask, and how many were dropped for which reason.
-
-    Dropped: rows with a fault, and rows whose messages are those of an earlier row. Of the rest, `max_samples` keeps
-    those whose hash is lowest: a sample that does not depend on the order, and that more rows change as little as can
-    be.
-
-    Args:
-        example_ids: hash of each row's messages, uint64.
-        faults: of each row, as `cleaned` has them.
-        max_samples: null: no limit.
-    """
-    dropped = {fault: int((faults == fault).sum()) for fault in FAULTS}
-    sound = np.flatnonzero(faults == "")
-    hashes, first = np.unique(example_ids[sound], return_index=True)  # in the order of the hashes
-    dropped["duplicate"] = len(sound) - len(hashes)
-    chosen = sound[first[:max_samples]]
-    dropped["over_max_samples"] = len(hashes) - len(chosen)
-    keep = np.zeros(len(example_ids), dtype=bool)
-    keep[chosen] = True
-    return keep, dropped
+def _asked(turns: list[Message]) -> str:
+    """What comes before the first answer: a user's turn, perhaps behind the system's."""
+    texts = []
+    for turn in turns:
+        if turn["role"] == "assistant":
+            break
+        texts.append(turn["content"])
+    return "\n".join(texts)

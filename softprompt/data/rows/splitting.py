@@ -11,3 +11,17 @@ def splits_of(question_ids: np.ndarray, validation: float, test: float) -> np.nd
     """
     position = question_ids / 2.0**64
     return np.select([position < test, position >= 1 - validation], ["test", "validation"], "train")
+
+
+def leaks(question_ids: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """Which rows ask what a row of a later split asks too: of train those in validation or test, of validation those in
+    test. None where all splits were made by `splits_of`.
+
+    Args:
+        question_ids: of each row.
+        splits: of each row; "" for one that is in none.
+    """
+    leaking = np.zeros(len(splits), dtype=bool)
+    for split, later in (("train", ("validation", "test")), ("validation", ("test",))):
+        leaking |= (splits == split) & np.isin(question_ids, question_ids[np.isin(splits, later)])
+    return leaking

@@ -1,5 +1,6 @@
 """Every format, read rightly and refused clearly."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from softprompt.config.data import Data
-from softprompt.data.readers import read_rows, select_data_files
-from softprompt.data.readers.split_syntax import slices
+from softprompt.data.readers import Rows, Wanted, select_data_files
+from softprompt.data.readers.splits import slices
 from softprompt.runtime.errors import InputError
+from softprompt.sources.request import Files
 from tests.toy import data_params
 
 
@@ -23,20 +25,34 @@ ALPACA = data("alpaca")
 ROWS = [("Add.", "1, 2", "3"), ("Größe?", "", "Zwei\u2028Meter"), ("Null?", "", "NA")]
 
 
+TRAIN = Wanted("train", "train", "data.split")
+
+
+def rows_of(path: Path, params: Data = ALPACA) -> list[dict]:
+    """All rows, bad ones too."""
+    return list(Rows(Files([path], path.parent), params, [TRAIN]).rows(TRAIN))
+
+
 def read(path: Path, params: Data = ALPACA) -> list[tuple[str, str, str]]:
     """(question, input, answer) of each row; checks roles and source on the way."""
-    rows = list(read_rows(path, path.parent, params))
+    rows = rows_of(path, params)
     for row in rows:
+        assert row["fault"] == "", row["detail"]
         assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
-        assert row["source"] == path.stem
+        assert row["source"] == path.name.partition(".")[0]
     return [(row["messages"][0]["content"], row["input"], row["messages"][1]["content"]) for row in rows]
 
 
 def refused(path: Path, params: Data = ALPACA) -> str:
     with pytest.raises(InputError) as error:
-        list(read_rows(path, path.parent, params))
+        rows_of(path, params)
     assert len(str(error.value).splitlines()) == 1
     return str(error.value)
+
+
+def faults(path: Path, params: Data = ALPACA) -> list[tuple[str, str, str]]:
+    """(place, reason, detail) of each bad row."""
+    return [(row["place"], row["fault"], row["detail"]) for row in rows_of(path, params) if row["fault"]]
 
 
 EXPECTED = [("Add.\n1, 2", "1, 2", "3"), ("Größe?", "", "Zwei\u2028Meter"), ("Null?", "", "NA")]
@@ -56,10 +72,13 @@ def test_the_same_rows_from_every_table(tmp_path: Path, name: str) -> None:
     assert read(path) == EXPECTED
 
 
-def test_other_column_names_and_no_input(tmp_path: Path) -> None:
+def test_other_column_names_and_what_is_not_used_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"q": "Why?", "a": "Because.", "input": "not ours"}\n\n', encoding="utf-8")
+    path.write_text('{"q": "Why?", "a": "Because.", "topic": "x"}\n\n', encoding="utf-8")
     assert read(path, data(instruction="q", output="a")) == [("Why?", "", "Because.")]
+    assert "rows.jsonl: columns that are not used: topic\n" in capsys.readouterr().out
+    assert read(path, data(instruction="q", output="a", ignore=["topic"])) == [("Why?", "", "Because.")]
+    assert capsys.readouterr().out == ""
 
 
 def test_a_missing_cell_is_empty_and_left_to_prepare(tmp_path: Path) -> None:
@@ -80,31 +99,36 @@ def test_chatterbot_pairs_each_utterance_with_the_next(tmp_path: Path, capsys: p
     ("name", "content", "expected"),
     [
         ("r.json", '[{"instruction": "a"},\n oops]', "r.json, line 2, column 2: not valid JSON"),
-        ("r.jsonl", '{"instruction": "a", "output": "b"}\n{', "r.jsonl, line 2: not valid JSON"),
-        ("r.json", '["text"]', "r.json, row 1: not an object with named columns"),
-        ("r.json", '[{"instruction": "a", "text": "b"}]', "no column 'output' (data.columns.output); the columns are"),
-        ("r.json", '[{"instruction": "a", "output": 3}]', "r.json, row 1: column 'output' holds 3, not text"),
-        ("r.json", '[{"instruction": "a", "output": ["b"]}]', "column 'output' holds [\"b\"], not text"),
-        ("r.json", b"\xff\xfe", "r.json is not UTF-8 text"),
-        ("r.csv", "instruction,output\na,b\nc,d,e\n", "r.csv, line 3: 3 cells, but the header has 2"),
-        ("r.csv", "instruction,output\na,Yes, sure\nb,No\n", "r.csv, line 2: 3 cells, but the header has 2"),
-        ("r.csv", "instruction,output\na\n", "r.csv, line 2: 1 cells, but the header has 2"),
-        ("r.csv", 'instruction,output\na,"b\n', "not valid CSV: unexpected end of data"),
+        ("r.json", '[{"instruction": "a", "output": "b"}, {"instr', "truncated: the JSON list breaks off"),
+        (
+            "r.jsonl",
+            '{"instruction": "a", "output": "b"}\n{"instr',
+            "r.jsonl, line 2: truncated: the last line breaks off",
+        ),
+        ("r.json", '[{"instruction": "a", "text": "b"}]', "r.json: the columns are instruction, text; known are"),
+        ("r.csv", 'instruction,output\na,"b\n', "not valid CSV, or truncated: unexpected end of data"),
         ("r.csv", "instruction,output,output\na,b,c\n", "2 columns have the name 'output'"),
-        ("r.json", '{"data": [\n]}', "r.json: an object with the keys data, not a list of rows"),
+        ("r.json", '{"data": [\n]}', "r.json: the columns are data; known are"),
         ("r.json", "[" * 100_000, "r.json: not valid JSON"),
         ("r.json", f"[{'9' * 5000}]", "r.json: not valid JSON"),
-        ("r.jsonl", '{"a":' * 100_000, "r.jsonl, line 1: not valid JSON"),
-        ("r.json", '[{"instruction": "a\\ud800", "output": "b"}]', "r.json, row 1: column 'instruction' holds"),
         ("r.yml", "conversations: " + "[" * 100_000, "r.yml: nested more than 20 deep"),
         ("r.yml", "conversations:\n- - a\n  - b\x07\n", "control characters are not allowed"),
         ("r.csv", "", "r.csv is empty"),
-        ("r.csv", "question,answer\na,b\n", "no column 'instruction'"),
-        ("r.csv", b"instruction,output\n\xff,b\n", "r.csv is not UTF-8 text"),
+        (
+            "r.csv",
+            "question,answer\na,b\n",
+            "r.csv: the columns are question, answer; known are instruction with output",
+        ),
         ("r.parquet", b"PAR1 no", "r.parquet: not a valid parquet file"),
+        ("r.arrow", b"PAR1 no", "r.arrow: not a valid Arrow file"),
         ("r.yml", "conversations:\n- - a\n  - 'b\n", "r.yml, line"),
         ("r.yml", "conversations: text\n", "r.yml: no list `conversations`"),
         ("r.yml", "conversations:\n- - a\n  - {b: c}\n", "r.yml: conversation 1 is not a list of texts"),
+        ("r.jsonl.gz", gzip.compress(b'{"instruction": "a", "output": "b"}\n' * 99)[:-9], "r.jsonl.gz is truncated"),
+        ("r.json.xz", b"[]", "r.json.xz is truncated"),
+        ("r.json.zst", b"[]", "r.json.zst is truncated or not what .zst says"),
+        ("r.json.bz2", b"[]", "r.json.bz2 is truncated or not what .bz2 says"),
+        ("r.csv", b"\xff\xfe\x00", "r.csv is not utf-16 text; convert it to UTF-8"),
     ],
 )
 def test_a_bad_file_is_named_with_the_place(tmp_path: Path, name: str, content: str | bytes, expected: str) -> None:
@@ -125,10 +149,37 @@ def test_columns_that_are_not_asked_for_are_not_read(tmp_path: Path) -> None:
     assert read(tmp_path / "r.parquet") == [("a", "", "b")]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("r.json", '["text", {"instruction": "a", "output": "b"}]', ("row 1", "not_an_object", "not an object with")),
+        ("r.json", '[{"instruction": "a", "output": 3}]', ("row 1", "not_text", "column 'output' holds 3, not text")),
+        ("r.json", '[{"instruction": "a", "output": ["b"]}]', ("row 1", "not_text", 'holds ["b"], not text')),
+        ("r.json", '[{"instruction": "a\\ud800", "output": "b"}]', ("row 1", "not_text", "column 'instruction' holds")),
+        ("r.jsonl", '{"instruction": "a", "output": "b"}\n{\n', ("row 2", "invalid_json", "line 2 is not valid JSON")),
+        ("r.csv", "instruction,output\na,b\nc,d,e\n", ("row 2", "ragged", "line 3 has 3 cells, but the header has 2")),
+        ("r.csv", "instruction,output\na,Yes, sure\nb,No\n", ("row 1", "ragged", "quote cells with ',' in them")),
+        ("r.csv", "instruction,output\na\n", ("row 1", "ragged", "line 2 has 1 cells")),
+    ],
+)
+def test_a_bad_row_is_told_with_its_place_and_the_others_are_read(tmp_path: Path, name, content, expected) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    ((place, reason, detail),) = faults(path, data("auto"))
+    assert (place, reason) == (f"{name}, {expected[0]}", expected[1])
+    assert expected[2] in detail
+
+
+def test_a_line_that_is_nested_beyond_measure_is_one_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"instruction": "a", "output": "b"}\n' + '{"a":' * 100_000 + "\n", encoding="utf-8")
+    assert [fault[1] for fault in faults(path)] == ["invalid_json"]
+
+
 def test_a_parquet_cell_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "r.parquet"
     pq.write_table(pa.table({"instruction": ["a", "b"], "output": [1, 2]}), path)
-    assert "r.parquet, row 1: column 'output' holds 1, not text" in refused(path)
+    assert faults(path)[1] == ("r.parquet, row 2", "not_text", "column 'output' holds 2, not text")
 
 
 def test_a_named_column_has_to_be_there(tmp_path: Path) -> None:
@@ -178,7 +229,8 @@ def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
     turns = [("system", "Be brief."), ("human", "a"), ("gpt", "b"), ("human", "c"), ("gpt", "d"), ("human", "bye")]
     path = tmp_path / "talk.jsonl"
     path.write_text(json.dumps({"talk": [{"from": role, "value": text} for role, text in turns]}), encoding="utf-8")
-    (row,) = read_rows(path, path.parent, data(messages="talk"))
+    (row,) = rows_of(path, data(messages="talk"))
+    assert row["note"] == "unanswered_end"
     assert [(turn["role"], turn["content"]) for turn in row["messages"]] == [
         ("system", "Be brief."),
         ("user", "a"),
@@ -188,45 +240,20 @@ def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
     ], "what follows the last answer has no label"
 
 
-def turn(role: object, content: object) -> dict:
-    return {"role": role, "content": content}
-
-
-@pytest.mark.parametrize(
-    ("turns", "expected"),
-    [
-        ([], "row 2: not a list of turns"),
-        ("text", "row 2: not a list of turns"),
-        (["text"], "row 2, turn 1: not an object with role and content"),
-        ([turn("user", "a"), turn("tool", "b")], "row 2, turn 2: the role is 'tool'; allowed: system, user, human,"),
-        ([turn("user", "a"), turn(None, "b")], "row 2, turn 2: the role is None"),
-        ([turn("user", "a"), turn("assistant", None)], "row 2, turn 2: its content is not text"),
-        ([turn("user", "a"), turn("assistant", ["b"])], "row 2, turn 2: its content is not text"),
-        ([turn("user", "a")], "row 2: no turn of the assistant"),
-        ([turn("assistant", "a"), turn("user", "b")], "row 2: the assistant speaks before any user"),
-        ([turn("user", "a"), turn("system", "b"), turn("assistant", "c")], "row 2, turn 2: a system turn can only be"),
-    ],
-)
-def test_what_is_no_conversation_is_named_with_row_and_turn(tmp_path: Path, turns: object, expected: str) -> None:
-    path, good = tmp_path / "r.json", [turn("user", "a"), turn("assistant", "b")]
-    path.write_text(json.dumps([{"messages": good}, {"messages": turns}]), encoding="utf-8")
-    assert f"r.json, {expected}" in refused(path, data("chat"))
-
-
 @pytest.mark.parametrize(
     ("record", "params", "expected"),
     [
         (
             {"a": "x", "b": "y"},
             data(),
-            "row 1: the columns are a, b; known are instruction + input + output; prompt + ",
+            "r.json: the columns are a, b; known are instruction or prompt or question or query with output or ",
         ),
-        ({"a": "x"}, data("chat"), "row 1: the columns are a; known are messages; conversations; conversation; name"),
+        ({"a": "x"}, data("chat"), "r.json: the columns are a; known are messages (a conversation); conversations (a "),
         ({"a": "x", "b": "y"}, data(messages="c"), "no column 'c' (data.columns.messages); the columns are a, b"),
         (
-            {"instruction": "a", "output": "b", "prompt": "c", "completion": "d"},
+            {"messages": [], "prompt": "c", "completion": "d"},
             data(),
-            "the columns instruction + output and prompt + completion would both do; choose with data.format",
+            "the columns prompt + completion and messages would both do; choose with data.format",
         ),
     ],
 )

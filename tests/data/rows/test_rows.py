@@ -12,7 +12,8 @@ from softprompt.data.rows.splitting import splits_of
 
 
 def frame(*rows: tuple[str, str, str]) -> pd.DataFrame:
-    return pd.DataFrame([make_row(*row, source="test") for row in rows])
+    fetched = {"split": "train", "fault": "", "detail": "", "note": "", "place": "rows.json, row 1"}
+    return pd.DataFrame([{**make_row(*row, source="test"), **fetched} for row in rows])
 
 
 def hashes(ids: pd.Series) -> np.ndarray:
@@ -21,7 +22,7 @@ def hashes(ids: pd.Series) -> np.ndarray:
 
 def prepared(raw: pd.DataFrame, max_samples: int | None = None) -> tuple[pd.DataFrame, dict[str, int]]:
     rows = cleaned(raw)
-    keep, dropped = selected(hashes(rows["example_id"]), rows["fault"], max_samples)
+    keep, dropped = selected(hashes(rows["example_id"]), rows["fault"], rows["split"], max_samples)
     return rows[keep].reset_index(drop=True), dropped
 
 
