@@ -7,8 +7,8 @@ from itertools import islice
 from softprompt.config import Params
 from softprompt.config.data import Data
 from softprompt.config.stage import run_stage
-from softprompt.data.readers import Rows, Wanted, select_data_files, wanted_splits
-from softprompt.data.readers.splits import files_of_splits
+from softprompt.data.readers import Rows, Wanted, select_data_files
+from softprompt.data.readers.splits import wanted_files
 from softprompt.data.rows import RAW_SCHEMA
 from softprompt.data.rows.parts import PART
 from softprompt.runtime.outputs import output_folder, write_json
@@ -29,8 +29,9 @@ def main(params: Params) -> None:
     with output_folder(RAW) as folder:
         with pq.ParquetWriter(folder / "rows.parquet", RAW_SCHEMA) as writer:
             for source, wanted in _wanted(data).items():
-                read, bad, of_split = 0, 0, partial(files_of_splits, wanted_splits(wanted), data.subset)
-                with fetched(_of(source, data), "data", select_data_files, of_split) as found:
+                read, bad = 0, 0
+                files = partial(wanted_files, {want.key: want.slice for want in wanted}, data.subset)
+                with fetched(_of(source, data), "data", select_data_files, files) as found:
                     rows = Rows(found, data, wanted)
                     for want in wanted:
                         for part in _parts(rows.rows(want)):

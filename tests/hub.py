@@ -125,14 +125,16 @@ class Handler(BaseHTTPRequestHandler):
         return commit, repository.commits[commit]
 
     def send_listing(self, path: str) -> None:
-        """/api/{kind}/{owner}/{name}[/revision/{revision}|/tree/{revision}]."""
+        """/api/{kind}/{owner}/{name}[/revision/{revision}|/tree/{revision}[/{folder}]]."""
         kind, owner, name, *rest = path.removeprefix("/api/").split("/", 5)[:5] if path.count("/") > 3 else ("", "", "")
         revision = path.split(f"/{rest[0]}/", 1)[1] if rest else "main"
+        revision, _, below = revision.partition("/") if rest[:1] == ["tree"] else (revision, "", "")
         repository = self.found(kind, f"{owner}/{name}")
         listed = repository and self.files(repository, revision)
         if not listed:
             return
         commit, files = listed
+        files = {file: content for file, content in files.items() if file.startswith(f"{below}/" if below else "")}
         entries = []
         for file, content in files.items():
             size = repository.sizes.get(file, len(content))
@@ -182,11 +184,14 @@ class Handler(BaseHTTPRequestHandler):
         content = files[file]
         etag = hashlib.sha256(content).hexdigest() if file.endswith(LFS) else hashlib.sha1(content).hexdigest()
         content = change(content) if change else content
-        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if "Range" in self.headers else 0
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self.answer(206 if start else 200, content[start:], headers=headers, cut=cut)
+        if "Range" not in self.headers:
+            self.answer(200, content, headers=headers, cut=cut)
+            return
+        first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(int(last) + 1, len(content)) if last else len(content)
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        self.answer(206, content[start:stop], headers=headers, cut=cut)
 
     def answer(
         self, code: int, body: bytes = b"", headers: dict[str, str] | None = None, cut: int | None = None

@@ -18,7 +18,7 @@ from softprompt.runtime.outputs import sha256_of
 from softprompt.runtime.secrets import redacted
 from softprompt.sources import huggingface, local, modelscope, pypi, remote
 from softprompt.sources.kinds import check_kind
-from softprompt.sources.request import Files, Request, Select
+from softprompt.sources.request import Files, Request, Select, WantedFiles
 
 if TYPE_CHECKING:  # a stage depends on its own section's schema only
     from softprompt.config.data import Data
@@ -40,7 +40,7 @@ def fetched(
     params: "Model | Data | General",
     section: str,
     select: Select,
-    of_split: Callable[[list[str], Path | None], list[str]] | None = None,
+    wanted: WantedFiles | None = None,
 ) -> Iterator[Files]:
     """Yield the files that `params.source` names.
 
@@ -51,7 +51,7 @@ def fetched(
         params: the section of params.yaml.
         section: its name: "model", "data" or "general".
         select: keeps the files that are needed, or raises InputError.
-        of_split: see `Request`.
+        wanted: see `Request`.
 
     Raises:
         InputError: if the source can't be had, or its bytes are not the expected ones; with the source's name, if the
@@ -66,7 +66,7 @@ def fetched(
         raise InputError(f"{section}.source: {source!r}: unknown scheme {scheme}://; allowed: {allowed}, or a path")
     with tempfile.TemporaryDirectory(prefix="fetch-") as folder:
         revision = _of_source(params.revision, source)
-        request = Request(section, scheme if separator else "", reference, revision, select, Path(folder), of_split)
+        request = Request(section, scheme if separator else "", reference, revision, select, Path(folder), wanted)
         try:
             if revision is not None and scheme not in ("hf", "ms"):
                 raise InputError(f"{section}.revision is for hf:// and ms:// sources; set it to null")
@@ -75,7 +75,7 @@ def fetched(
                 check_kind(file)
             sha256 = digest(found.files, found.base)
         except (InputError, OSError, RuntimeError) as error:
-            if disk_is_full(error):
+            if disk_is_full(error) or str(error).startswith(f"{section}."):  # or it is of another parameter
                 raise
             raise InputError(f"{section}.source: {shown}: {error}") from None
         if (pinned := _of_source(params.sha256, source)) not in (None, sha256):

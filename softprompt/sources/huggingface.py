@@ -60,7 +60,8 @@ def fetch(request: Request) -> Files:
         header = None
         for file in header_of(request, member, listed):
             header = Path(_patiently(partial(download, allow_patterns=[file]))) / file
-        chosen = needed(request, member, listed, header)
+        rows_of = partial(_rows_of, f"datasets/{name}@{info.sha}")
+        chosen, elsewhere = needed(request, member, listed, header, rows_of)
         missing = {
             file: listed[file].size or 0
             for file in chosen
@@ -77,7 +78,7 @@ def fetch(request: Request) -> Files:
                 _check(folder / file, listed[file])
             check_configuration(request, folder, chosen)
     tell_if_moved(request, info.sha)
-    return found(request, folder, chosen, {"revision": request.revision, "commit": info.sha})
+    return found(request, folder, chosen, elsewhere, {"revision": request.revision, "commit": info.sha})
 
 
 def _cached(request: Request, name: str, member: str | None, why: Exception) -> Files:
@@ -106,9 +107,21 @@ def _cached(request: Request, name: str, member: str | None, why: Exception) -> 
         ) from None
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     header = folder / HEADER if header_of(request, member, names) else None
-    chosen = needed(request, member, names, header)
+    chosen, elsewhere = needed(request, member, names, header)
     print(f"{request.section}.source: {request.source}: the hub is out of reach; taken from the cache", flush=True)
-    return found(request, folder, chosen, {"revision": request.revision, "commit": folder.name})
+    return found(request, folder, chosen, elsewhere, {"revision": request.revision, "commit": folder.name})
+
+
+def _rows_of(repository: str, file: str) -> int:
+    """How many rows a parquet file has: its last bytes say so."""
+    import pyarrow.parquet as pq
+    from huggingface_hub import HfFileSystem
+
+    def read() -> int:
+        with HfFileSystem().open(f"{repository}/{file}", block_size=1 << 16) as opened:
+            return pq.read_metadata(opened).num_rows
+
+    return _patiently(read)
 
 
 def _patiently(call: Callable[[], Any]) -> Any:

@@ -49,7 +49,7 @@ def fetch(request: Request) -> Files:
         header = None
         for file in header_of(request, member, listed):
             header = Path(api.download_repo(name, kind, revision=revision, allow_patterns=[file])) / file
-        chosen = needed(request, member, listed, header)
+        chosen, elsewhere = needed(request, member, listed, header)
         here = _cached_files(api, name, kind, revision)
         missing = {file: listed[file].size for file in chosen if here.get(file) != listed[file].size}
         check_space(config.cache_dir, missing, request)
@@ -59,7 +59,7 @@ def fetch(request: Request) -> Files:
     lines = "".join(f"{listed[file].sha256}  {file}\n" for file in chosen)
     listing = hashlib.sha256(lines.encode()).hexdigest()  # the hub names no commit
     tell_if_moved(request, listing)
-    return found(request, folder, chosen, {"revision": revision, "listing": listing})
+    return found(request, folder, chosen, elsewhere, {"revision": revision, "listing": listing})
 
 
 def _cached_files(api: Any, name: str, kind: str, revision: str) -> dict[str, int]:

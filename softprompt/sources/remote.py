@@ -82,8 +82,8 @@ def _objects(system: Any, path: str, request: Request) -> tuple[dict[str, Path],
     if not files:
         raise FileNotFoundError(path)
     chosen = request.select(sorted(files.values()))
-    if whole and request.of_split is not None:
-        chosen = [Path(name) for name in request.of_split([file.as_posix() for file in chosen], None)]
+    if whole and request.wanted is not None:
+        chosen = [Path(name) for name in request.wanted([file.as_posix() for file in chosen], None, None)[0]]
     return {name: file for name, file in sorted(files.items()) if file in chosen}, whole
 
 

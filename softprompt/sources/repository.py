@@ -12,7 +12,7 @@ from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import write_json
 from softprompt.runtime.paths import BASE_MODEL, main_repository
 from softprompt.sources.checkpoint import FILES, check_configuration_files
-from softprompt.sources.request import Files, Request
+from softprompt.sources.request import Files, Request, RowsOf
 
 # What `datasets` reads by itself, compressed or not, and the header that says which file is which split.
 TABLES = ("*.json", "*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow")
@@ -53,32 +53,39 @@ def header_of(request: Request, member: str | None, names: Iterable[str]) -> lis
     Raises:
         InputError: if they make no data set.
     """
-    if request.of_split is None or member is not None:
+    if request.wanted is None or member is not None:
         return []
     _matching(request, member, names)
     return [HEADER] if HEADER in names else []
 
 
-def needed(request: Request, member: str | None, names: Iterable[str], header: Path | None = None) -> list[str]:
-    """Those of a repository's files that are needed, sorted.
+def needed(
+    request: Request,
+    member: str | None,
+    names: Iterable[str],
+    header: Path | None = None,
+    rows_of: RowsOf | None = None,
+) -> tuple[list[str], dict[str, int]]:
+    """Those of a repository's files that are needed, sorted; and the number of rows of those that are known not to be.
 
     Args:
         request: what is asked for.
         member: the files that are named, a glob; None: the whole repository.
         names: its files.
         header: README.md of a data set, as `header_of` says.
+        rows_of: see `softprompt.sources.request.WantedFiles`.
 
     Raises:
         InputError: if they make no model, or no data set.
     """
     if request.kind == "model" and member is None:
-        return [str(path) for path in request.select([Path(name) for name in sorted(names) if "/" not in name])]
+        return [str(path) for path in request.select([Path(name) for name in sorted(names) if "/" not in name])], {}
     chosen = _matching(request, member, names)
     if request.kind == "model":
         request.select([Path(name) for name in chosen])
-    elif member is None and request.of_split is not None:
-        chosen = request.of_split([name for name in chosen if name != HEADER], header)
-    return chosen
+    elif member is None and request.wanted is not None:
+        return request.wanted([name for name in chosen if name != HEADER], header, rows_of)
+    return chosen, {}
 
 
 def _matching(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
@@ -104,11 +111,13 @@ def parts(request: Request, chosen: list[str]) -> list[list[str]]:
     return [part for part in (small, chosen) if part]
 
 
-def found(request: Request, folder: Path, chosen: list[str], record: dict[str, str | None]) -> Files:
+def found(
+    request: Request, folder: Path, chosen: list[str], elsewhere: dict[str, int], record: dict[str, str | None]
+) -> Files:
     """The `chosen` files of a repository that lies in `folder`, and what the hub made of its revision."""
     name, member = parse(request)
     files = [folder / file for file in chosen if file != HEADER or member is not None]
-    return Files(files, folder, whole=member is None, repository=name, record=record)
+    return Files(files, folder, whole=member is None, repository=name, elsewhere=elsewhere, record=record)
 
 
 def check_configuration(request: Request, folder: Path, chosen: list[str]) -> None:

@@ -7,6 +7,10 @@ from pathlib import Path, PurePosixPath
 from softprompt.runtime.errors import InputError
 
 Select = Callable[[list[Path]], list[Path]]
+RowsOf = Callable[[str], int]  # how many rows a file has, without fetching it
+# From names of files, README.md (None: there is none) and how to count rows (None: not possible) to the names that are
+# needed, and to the number of rows of those whose rows are not wanted.
+WantedFiles = Callable[[list[str], Path | None, RowsOf | None], tuple[list[str], dict[str, int]]]
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,7 @@ class Request:
         revision: commit, tag or branch; None for the default branch.
         select: keeps the files that are needed, or raises InputError.
         folder: an empty folder for downloads, gone afterwards.
-        of_split: keeps those files of a whole repository of data that hold the wanted rows, by their names and the
-            repository's README.md (None: there is none). None: all are wanted.
+        wanted: which files of a whole repository of data hold the wanted rows; None: all are wanted.
     """
 
     section: str
@@ -30,7 +33,7 @@ class Request:
     revision: str | None
     select: Select
     folder: Path
-    of_split: Callable[[list[str], Path | None], list[str]] | None = None
+    wanted: "WantedFiles | None" = None
 
     @property
     def kind(self) -> str:
@@ -52,6 +55,7 @@ class Files:
         base: the folder that their relative paths start at: two files may have one name.
         whole: whether they are a folder's or a repository's, and not named one by one: their names tell the splits.
         repository: OWNER/NAME of a hub's repository; None for every other source.
+        elsewhere: files there that were not fetched, since none of their rows is wanted -> how many rows they have.
         record: for source.json: what was asked for, and what it was; of a scheme, what a hub made of the revision.
     """
 
@@ -59,6 +63,7 @@ class Files:
     base: Path
     whole: bool = False
     repository: str | None = None
+    elsewhere: dict[str, int] = field(default_factory=dict)
     record: dict[str, str | None] = field(default_factory=dict)
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from softprompt.config.general import General
-from softprompt.data.readers import Rows, Wanted, select_data_files, wanted_splits
-from softprompt.data.readers.splits import files_of_splits
+from softprompt.data.readers import Rows, Wanted, select_data_files
+from softprompt.data.readers.splits import wanted_files
 from softprompt.data.readers.texts import read_texts, select_text_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
@@ -23,8 +23,8 @@ ALPACA = json.dumps(ROWS, ensure_ascii=False).encode()
 def read(source: str, split: str = "train", **settings: str) -> tuple[list[tuple[str, str]], int]:
     """(question, last answer) of each good row, and the number of all rows that were read."""
     chosen, wanted = data_params(source, split=split, **settings), [Wanted("train", split, "data.split")]
-    of_split = partial(files_of_splits, wanted_splits(wanted), chosen.subset)
-    with fetched(chosen, "data", select_data_files, of_split) as found:
+    files = partial(wanted_files, {"data.split": split}, chosen.subset)
+    with fetched(chosen, "data", select_data_files, files) as found:
         assert found.whole == ("#" not in source)
         rows = Rows(found, chosen, wanted)
         good = [row["messages"] for row in rows.rows(wanted[0]) if not row["fault"]]
@@ -110,6 +110,29 @@ class TestData:
         assert read(f"hf://{name}", subset="en")[1] == 40
         assert [file for file in hub.downloads() if file != "README.md"] == ["en.json"]
         assert read(f"hf://{name}#zh.json")[1] == 40
+
+    def test_of_several_parquet_files_those_with_wanted_rows_are_fetched(self, hub, name) -> None:
+        files = {}
+        for number in range(5):
+            stream = io.BytesIO()
+            pd.DataFrame(ROWS[number * 8 : number * 8 + 8]).to_parquet(stream)
+            files[f"data/train-0000{number}-of-00005.parquet"] = stream.getvalue()
+        hub.repository(name, "datasets").commit(files)
+
+        def whole() -> set[str]:
+            return {
+                path.rpartition("/")[2][6:11]
+                for method, path, span in hub.requests
+                if method == "GET" and ".parquet" in path and not span
+            }
+
+        rows, total = read(f"hf://{name}", "train[:25%]")
+        assert [question for question, _ in rows] == [f"问题 {number}" for number in range(10)]
+        assert total == 40
+        assert whole() == {"00000", "00001"}
+        assert [question for question, _ in read(f"hf://{name}", "train[-3:]")[0]] == ["问题 37", "问题 38", "问题 39"]
+        assert whole() == {"00000", "00001", "00004"}
+        assert "data.split: 'train[:150%]' is not in the slice syntax" in unread(f"hf://{name}", "train[:150%]")
 
     def test_a_mirror_that_lists_no_hashes(self, hub, name, capsys) -> None:
         hub.repository(name, "datasets", hashes=False).commit({"a.json": ALPACA})

@@ -64,7 +64,8 @@ class Rows:
         names = {file.relative_to(found.base).as_posix(): file for file in found.files}
         if found.whole:
             header = found.base / HEADER
-            splits = files_by_split(sorted(names), header if header.is_file() else None, data.subset)
+            known = sorted({*names, *found.elsewhere})
+            splits = files_by_split(known, header if header.is_file() else None, data.subset)
             if left := sorted(names.keys() - {name for files in splits.values() for name in files}):
                 print(f"{data.source}: not read, since they are of no split: {', '.join(left)}", flush=True)
         else:
@@ -73,7 +74,7 @@ class Rows:
         self.data, self.repository = data, found.repository
         read = wanted_splits(wanted)
         self._parts = {
-            split: [self._part(name, names[name]) for name in files] if read is None or split in read else []
+            split: [self._part(name, names.get(name), found) for name in files] if read is None or split in read else []
             for split, files in splits.items()
         }
 
@@ -124,7 +125,9 @@ class Rows:
         if unused:
             print(f"{part.name}: keys of turns that are not used: {storable(', '.join(sorted(unused)))}", flush=True)
 
-    def _part(self, name: str, file: Path) -> _Part:
+    def _part(self, name: str, file: Path | None, found: Files) -> _Part:
+        if file is None:  # none of its rows is wanted
+            return _Part(name, Table([], found.elsewhere[name], lambda _: iter([])), [])
         table = open_table(file, self._options)
         if not table.columns:  # no rows, or bad ones only
             return _Part(name, table, [])

@@ -9,6 +9,7 @@ from typing import Any
 
 from softprompt.runtime.errors import InputError
 from softprompt.sources.repository import HEADER
+from softprompt.sources.request import RowsOf
 
 SPLIT = "train"  # files that name no split are "train", as in `datasets`
 
@@ -73,14 +74,45 @@ def _configuration(header: str, subset: str | None) -> dict[str, Any]:
     return configurations[name]
 
 
-def files_of_splits(
-    splits: set[str] | None, subset: str | None, names: Sequence[str], header: Path | None
-) -> list[str]:
-    """Those of a data set's files that the `splits` are in; None: of all splits. See `files_by_split`."""
+def wanted_files(
+    wanted: Mapping[str, str | None],
+    subset: str | None,
+    names: Sequence[str],
+    header: Path | None,
+    rows_of: RowsOf | None,
+) -> tuple[list[str], dict[str, int]]:
+    """Those of a data set's files that hold wanted rows; and of the others in the same splits how many rows they have.
+
+    Args:
+        wanted: parameter -> its expression; None: all rows.
+        subset: see `files_by_split`, the names and the header too.
+        names: of all files.
+        header: README.md.
+        rows_of: see `softprompt.sources.request.WantedFiles`.
+    """
     found = files_by_split(names, header, subset)
-    wanted = found if splits is None else {split: files for split, files in found.items() if split in splits}
-    # Without a file of such a split it is read, and said, which splits there are.
-    return sorted({name for files in (wanted or found).values() for name in files}) or list(names)
+    expressions = {key: slice for key, slice in wanted.items() if slice is not None}
+    if len(expressions) < len(wanted):
+        splits = found
+    else:
+        asked = set().union(*map(named_splits, expressions.values()))
+        # Without a file of such a split it is read, and said, which splits there are.
+        splits = {split: files for split, files in found.items() if split in asked} or found
+    files = sorted({name for files in splits.values() for name in files}) or list(names)
+    sliced = len(expressions) == len(wanted) and any("[" in slice for slice in expressions.values())
+    if rows_of is None or not sliced or len(files) == len(splits) or not all(".parquet" in name for name in files):
+        return files, {}
+    rows = {name: rows_of(name) for name in files}
+    sizes = {split: sum(rows[name] for name in files) for split, files in splits.items()}
+    needed: set[str] = set()
+    for key, expression in expressions.items():
+        for split, chosen in slices(sizes, expression, key):
+            start = 0
+            for name in splits[split]:
+                if chosen.start < start + rows[name] and start < chosen.stop:
+                    needed.add(name)
+                start += rows[name]
+    return sorted(needed), {name: rows[name] for name in files if name not in needed}
 
 
 def slices(sizes: Mapping[str, int], split: str, key: str = "data.split") -> list[tuple[str, range]]:

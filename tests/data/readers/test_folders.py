@@ -127,7 +127,7 @@ class TestFolders:
         ("a.txt", b"/annex/objects/MD5-s1--0", "a git-annex pointer"),
         ("a.json", b"\xef\xbb\xbf\n<!DOCTYPE html><title>Log in</title>", "a web page"),
         ("a.csv", b'<?xml version="1.0"?><Error><Code>AccessDenied</Code>', "a web page"),
-        ("a.jsonl", gzip.compress(b"{}"), "compressed (gz); name it a.jsonl.gz"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "compressed (gz); name it a.jsonl.gz"),
     ],
 )
 def test_what_a_file_really_is(tmp_path: Path, name: str, content: bytes, expected: str) -> None:

@@ -124,7 +124,7 @@ def test_chatterbot_pairs_each_utterance_with_the_next(tmp_path: Path, capsys: p
         ("r.yml", "conversations:\n- - a\n  - 'b\n", "r.yml, line"),
         ("r.yml", "conversations: text\n", "r.yml: no list `conversations`"),
         ("r.yml", "conversations:\n- - a\n  - {b: c}\n", "r.yml: conversation 1 is not a list of texts"),
-        ("r.jsonl.gz", gzip.compress(b'{"instruction": "a", "output": "b"}\n' * 99)[:-9], "r.jsonl.gz is truncated"),
+        ("r.jsonl.gz", gzip.compress(b'{"instruction": "a", "output": "b"}\n' * 99, mtime=0)[:-9], "r.jsonl.gz is truncated"),
         ("r.json.xz", b"[]", "r.json.xz is truncated"),
         ("r.json.zst", b"[]", "r.json.zst is truncated or not what .zst says"),
         ("r.json.bz2", b"[]", "r.json.bz2 is truncated or not what .bz2 says"),
