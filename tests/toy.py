@@ -85,6 +85,19 @@ def make_model(folder: Path, **config: Any) -> Path:
     return folder
 
 
+def add_beginning(folder: Path) -> None:
+    """Have the tokenizer in `folder` put <|endoftext|> in front of every text."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer, token = AutoTokenizer.from_pretrained(folder), "<|endoftext|>"
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{token} $A", special_tokens=[(token, tokenizer.convert_tokens_to_ids(token))]
+    )
+    tokenizer.bos_token = token
+    tokenizer.save_pretrained(folder)
+
+
 def model_params(source: str, **settings: Any) -> Model:
     """The section `model` of params.yaml; `settings` are its keys."""
     usual = {"revision": None, "sha256": None, "dtype": None, "quantization": None, "tf32": False, "device_map": None}

@@ -72,7 +72,7 @@ class Tokenize(Section):
         if taken := RESERVED & (kwargs or {}).keys():
             raise ValueError(f"variables of the chat template, such as enable_thinking: false; not {min(taken)}")
         try:
-            is_whole = is_text(json.dumps(kwargs, ensure_ascii=False))
+            is_whole = is_text(json.dumps(kwargs, ensure_ascii=False, allow_nan=False))
         except (TypeError, ValueError):
             is_whole = False
         if not is_whole:

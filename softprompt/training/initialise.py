@@ -58,11 +58,13 @@ def new_soft_prompt(
         # As the layer puts them out: Gemma's multiplies its table by the square root of the hidden size.
         _set(encoder.get_parameter("embedding.weight"), base_model.get_input_embeddings()(chosen))
     elif train.initialisation == "text" and train.method == "prefix_tuning":
-        # PEFT cuts, but does not repeat; one more, since tokens may merge where the texts meet.
-        text = " ".join([train.init_text or ""] * (train.num_virtual_tokens // len(ids) + 2))
-        without_beginning = partial(tokenizer.__call__, add_special_tokens=False)
+        # PEFT cuts, but does not repeat. Where the texts meet tokens may merge, so that more of them are needed.
+        encode = partial(tokenizer.__call__, add_special_tokens=False)
+        repeats = train.num_virtual_tokens // len(ids) + 2
+        while len(encode(text := " ".join([train.init_text or ""] * repeats))["input_ids"]) < train.num_virtual_tokens:
+            repeats *= 2
         try:
-            initialize_kv_prefix_from_text(model, without_beginning, text=text, use_chat_template=False)
+            initialize_kv_prefix_from_text(model, encode, text=text, use_chat_template=False)
         except (AttributeError, ValueError) as error:
             # Gemma 3n's last layers have none, Gemma 4's have two shapes.
             others = " or ".join(name for name in INITS[train.method] if name != "text")

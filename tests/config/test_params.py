@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +140,43 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"tokenize.template": "Q: A:"}, "text with {instruction} and, if wanted, {input}"),
         ({"tokenize.template": "Q: {instruction}", "tokenize.system": "Be nice."}, "tokenize.system: "),
         ({"evaluate.hard_prompt": " "}, "evaluate.hard_prompt: "),
+        (
+            {"tokenize.template": r"Q: {instruction}\n\nA: "},
+            r"""text without a backslash followed by n, which is no line""",
+        ),
+        ({"tokenize.system": r"Be brief.\nBe kind."}, r"""double quotes ("\n"), the shell as $'…\n…'"""),
+        ({"evaluate.hard_prompt": r"Be brief.\nBe kind."}, "evaluate.hard_prompt: "),
+        ({"train.init_text": r"Be brief.\nBe kind."}, "train.init_text: "),
+        (
+            {"tokenize.date": "31.1.2026"},
+            'tokenize.date: "31.1.2026" is not allowed; allowed: a date such as 2026-01-31',
+        ),
+        ({"tokenize.date": 20260131}, "tokenize.date: 20260131 is not allowed; allowed: a date such as 2026-01-31"),
+        (
+            {"tokenize.template": "Q: {instruction}", "tokenize.chat_template": "models/local/a.jinja"},
+            "allowed: null where tokenize.template is literal text",
+        ),
+        (
+            {"tokenize.template": "Q: {instruction}", "tokenize.chat_template_kwargs": {"enable_thinking": False}},
+            "allowed: null where tokenize.template is literal text",
+        ),
+        ({"tokenize.chat_template_kwargs": {"tools": []}}, "such as enable_thinking: false; not tools"),
+        ({"tokenize.chat_template_kwargs": {"a": float("nan")}}, "tokenize.chat_template_kwargs: "),
+        ({"tokenize.chat_template_kwargs": {3: "a"}}, "tokenize.chat_template_kwargs: "),
+        ({"tokenize.fold_system": "yes"}, "tokenize.fold_system: "),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     message = refused(tmp_path, **changes)
     assert expected in message
     assert len(message.splitlines()) == 1
+
+
+def test_a_date_with_or_without_quotes(tmp_path: Path) -> None:
+    """YAML reads one without as a date."""
+    for value in ("2025-12-31", date(2025, 12, 31)):
+        write_params(tmp_path, **{"tokenize.date": value})
+        assert load_params(tmp_path / "params.yaml").tokenize.date == "2025-12-31"
 
 
 def test_what_was_renamed_is_there_under_its_new_name() -> None:

@@ -133,7 +133,9 @@ def make_project(folder: Path) -> Path:
     counts = dict.fromkeys(
         ("rows", "tokens", "label_tokens", "p5", "p50", "p95", "p99", "max", "truncated", "dropped"), 47
     )
-    splits = [{"split": split, **counts} for split in ("train", "validation", "test")]
+    splits = [{"split": split, **counts, "reasons": []} for split in ("train", "validation", "test")]
+    told = {"rows": 3, "dropped": True, "examples": ["0" * 16, "1" * 16], "detail": NASTY[7]}
+    splits[0]["reasons"] = [{"reason": f"the chat template refuses the messages: {NASTY[0]}", **told}]
     write_json(folder, "tokenize", {"truncated": 141, "dropped": 3, "splits": splits})
     write_json(folder, "train/metrics", {"step": 20, "validation": 2.96})
     tokens = [

@@ -56,6 +56,7 @@ def test_every_text_of_the_data_is_text(results: Path) -> None:
     assert "49" not in re.findall(r"hard says (\S+)", page.text), "no template is run that stands in a text"
     assert "\u202e" not in page.text
     assert "safe ⟨U+202E⟩gnp.exe" in page.text
+    assert f"the chat template refuses the messages: {NASTY[0]}: {visible(NASTY[7])}" in page.text
     assert "<b onclick=alert(1)…" in page.text, "also as a name in a chart"
 
 

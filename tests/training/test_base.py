@@ -1,5 +1,6 @@
 """The frozen model as it is loaded, and a new prompt on it."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from softprompt.engine.linear import cpu_matmul_of
 from softprompt.runtime.errors import InputError
 from softprompt.training.base import check_context, chosen_by_auto, load_base_model, naming_parameter, set_tf32
+from tests.toy import add_beginning
 from tests.training.prompts import fresh, params_of, prompt
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
@@ -53,6 +55,22 @@ class TestInitialisation:
         assert (
             f"warning: train.init_text has {len(ids)} tokens, train.num_virtual_tokens is 3" in capsys.readouterr().err
         )
+
+    @pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning"])
+    def test_a_text_has_no_beginning_token(
+        self, toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    ) -> None:
+        """A tokenizer's BOS stands before a row, not in the prompt, and not where the prompt's text is repeated."""
+        monkeypatch.chdir(tmp_path)
+        weights = []
+        for name in ("plain", "beginning"):
+            folder = Path(shutil.copytree(toy_model, name))
+            if name == "beginning":
+                add_beginning(folder)
+                assert AutoTokenizer.from_pretrained(folder)("fog")["input_ids"][0] == 0
+            changes = {"train.init": "text", "train.init_text": "fog and dew", "train.num_virtual_tokens": 30}
+            weights.append(prompt(fresh(folder, params_of(tmp_path, **{"train.method": method, **changes}))))
+        assert torch.equal(*weights)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
