@@ -1,5 +1,6 @@
 """Rows out of files, the same from every source: of a file a table, of its columns a layout, of a row messages."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -77,10 +78,17 @@ class Rows:
             split: [self._part(name, names.get(name), found) for name in files] if read is None or split in read else []
             for split, files in splits.items()
         }
+        unread = [name for split, files in splits.items() if read is not None and split not in read for name in files]
+        # Of a hub's repository they were not fetched.
+        self._unread = sum(self._rows_in(names[name]) for name in unread if name in names)
 
     @property
     def count(self) -> int:
-        """How many rows there are in the splits that are read."""
+        """How many rows there are in all files that were fetched, and in those of the same splits that were not."""
+        return self._wanted + self._unread
+
+    @property
+    def _wanted(self) -> int:
         return sum(part.table.rows for parts in self._parts.values() for part in parts)
 
     def rows(self, wanted: Wanted) -> Iterator[dict]:
@@ -90,7 +98,7 @@ class Rows:
             InputError: if there is no such split, or nothing in it.
         """
         sizes = {split: sum(part.table.rows for part in parts) for split, parts in self._parts.items()}
-        if not self.count and (wanted.slice is None or named_splits(wanted.slice) <= sizes.keys()):
+        if not self._wanted and (wanted.slice is None or named_splits(wanted.slice) <= sizes.keys()):
             raise InputError("the data set has no rows")
         parts = (
             [(split, range(size)) for split, size in sizes.items()]
@@ -125,13 +133,23 @@ class Rows:
         if unused:
             print(f"{part.name}: keys of turns that are not used: {storable(', '.join(sorted(unused)))}", flush=True)
 
+    def _rows_in(self, file: Path) -> int:
+        with contextlib.suppress(InputError):  # which is nobody's trouble where no row of it is wanted
+            return open_table(file, self._options).rows
+        return 0
+
     def _part(self, name: str, file: Path | None, found: Files) -> _Part:
         if file is None:  # none of its rows is wanted
             return _Part(name, Table([], found.elsewhere[name], lambda _: iter([])), [])
         table = open_table(file, self._options)
         if not table.columns:  # no rows, or bad ones only
             return _Part(name, table, [])
-        layouts = layouts_of(name, table.columns, self.data)
+        try:
+            layouts = layouts_of(name, table.columns, self.data)
+        except InputError as error:
+            if table.varies and table.rows == 1:
+                raise InputError(f"{error}; if one of them holds the rows, give that list itself") from None
+            raise
         if not table.varies:
             refuse_several(name, layouts)
         used = {column for layout in layouts for column in layout.names().values()} | set(self.data.columns.ignore)

@@ -173,11 +173,11 @@ def _candidates(format: str, given: dict[str, str]) -> Iterator[dict[str, str]]:
 def _known(candidates: list[dict[str, str]]) -> str:
     """The needed columns of all candidates, in few words."""
     pairs = [needed for needed in candidates if "messages" not in needed]
-    known = [f"{needed['messages']} (a conversation)" for needed in candidates if "messages" in needed]
-    if pairs:
-        names = (" or ".join(dict.fromkeys(pair[key] for pair in pairs)) for key in ("instruction", "output"))
-        known.insert(0, " with ".join(names))
-    return "; ".join(known)
+    talks = [needed["messages"] for needed in candidates if "messages" in needed]
+    known = [
+        " with ".join(" or ".join(dict.fromkeys(pair[key] for pair in pairs)) for key in ("instruction", "output"))
+    ]
+    return "; ".join([*(known if pairs else []), *([f"{' or '.join(talks)} with conversations"] if talks else [])])
 
 
 def _besides(place: str, columns: list[str], needed: dict[str, str], given: dict[str, str]) -> dict[str, str]:

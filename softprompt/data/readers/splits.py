@@ -58,6 +58,8 @@ def files_by_split(names: Sequence[str], header: Path | None, subset: str | None
 
 def _configuration(header: str, subset: str | None) -> dict[str, Any]:
     """What the header of a data set says of a subset; nothing where it has none."""
+    if not header.startswith("---") and subset is None:
+        return {}
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard
 

@@ -5,6 +5,7 @@ keeps, needs two hashes of each row, which fit into memory where the rows don't.
 """
 
 import json
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -48,8 +49,8 @@ def selected(
         splits: the split that each row was fetched for.
         max_samples: null: no limit.
     """
-    counts = faults[faults != ""].value_counts(sort=False)
-    dropped = {fault: int(counts.get(fault, 0)) for fault in dict.fromkeys([*EMPTY, *sorted(counts.index)])}
+    counts = Counter(faults[faults != ""])
+    dropped = {fault: counts[fault] for fault in dict.fromkeys([*EMPTY, *sorted(counts)])}
     keep = np.zeros(len(example_ids), dtype=bool)
     dropped["duplicate"] = dropped["over_max_samples"] = 0
     for split in splits.unique():

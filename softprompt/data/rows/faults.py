@@ -9,6 +9,7 @@ from softprompt.data.rows.parts import hashes_of
 from softprompt.runtime.errors import InputError
 
 NAMED = 5  # rows that are named of each reason
+MEANT = "nothing_to_learn"  # its weights say so: the user wants such a row left out
 
 
 class Survey:
@@ -62,7 +63,7 @@ class Survey:
         Raises:
             InputError: if there are any and they are to be refused, or more than that fraction of all.
         """
-        bad, limit = sum(self.faults.values()), 0.0 if bad_rows == "refuse" else max_bad_rows
+        bad, limit = self.faults.total() - self.faults[MEANT], 0.0 if bad_rows == "refuse" else max_bad_rows
         if bad > limit * len(self.rows):
             allowed = "data.bad_rows is refuse" if bad_rows == "refuse" else f"data.max_bad_rows is {limit:g}"
             raise InputError(

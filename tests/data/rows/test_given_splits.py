@@ -47,6 +47,7 @@ def test_own_rows_are_used_as_they_are(folder: Path, run: Run, refusal: Refusal,
     report = json.loads(Path("results/prepare.json").read_text(encoding="utf-8"))
     assert report["leakage"] == [{"rows": "of_train", "count": 2}, {"rows": "of_validation", "count": 0}]
     record = json.loads(Path("data/raw/source.json").read_text(encoding="utf-8"))
+    assert "" not in {row["reason"] for row in report["reasons"]}
     assert (record["split"], record["rows"], record["others"][0]["source"]) == ("train and test", 35, "toy/dev.jsonl")
     noted = json.loads(Path("data/sources/data.json").read_text(encoding="utf-8"))
     assert noted.keys() == {"toy/dev.jsonl: dev.jsonl", "toy/set: test.json", "toy/set: train.json"}
@@ -81,6 +82,18 @@ def test_a_document_in_the_system_turn_is_part_of_what_is_asked(run: Run, projec
     splits = {split: answers(split) for split in ("train", "validation", "test")}
     assert all(splits.values())
     assert sorted(map(int, chain(*splits.values()))) == list(range(60))
+
+
+def test_rows_that_are_not_to_be_learnt_are_no_bad_rows(run: Run, project: Path) -> None:
+    lines = [{"instruction": f"What is {n}?", "output": f"It is {n}.", "weight": n % 2} for n in range(80)]
+    (project / "toy/rows.json").write_text(json.dumps(lines), encoding="utf-8")
+    write_params(project, **{"data.bad_rows": "refuse"})
+    run("fetch_data", "prepare")
+    kept = [answer for split in ("train", "validation", "test") for answer in answers(split)]
+    assert sorted(kept) == sorted(f"It is {n}." for n in range(1, 80, 2))
+    report = json.loads(Path("results/prepare.json").read_text(encoding="utf-8"))
+    (counted,) = [row for row in report["reasons"] if row["reason"] == "nothing_to_learn"]
+    assert (counted["rows"], counted["first"][:2]) == (40, ["rows.json, row 1", "rows.json, row 3"])
 
 
 def turn(role: str, content: str) -> dict[str, str]:
