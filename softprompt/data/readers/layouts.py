@@ -172,12 +172,12 @@ def _candidates(format: str, given: dict[str, str]) -> Iterator[dict[str, str]]:
 
 def _known(candidates: list[dict[str, str]]) -> str:
     """The needed columns of all candidates, in few words."""
-    pairs = [needed for needed in candidates if "messages" not in needed]
-    talks = [needed["messages"] for needed in candidates if "messages" in needed]
-    known = [
-        " with ".join(" or ".join(dict.fromkeys(pair[key] for pair in pairs)) for key in ("instruction", "output"))
-    ]
-    return "; ".join([*(known if pairs else []), *([f"{' or '.join(talks)} with conversations"] if talks else [])])
+    names = {
+        key: " or ".join(dict.fromkeys(needed[key] for needed in candidates if key in needed))
+        for key in ("instruction", "output", "messages")
+    }
+    pair = f"{names['instruction']} with {names['output']}" if names["instruction"] else ""
+    return "; ".join(filter(None, [pair, names["messages"] and f"{names['messages']} with conversations"]))
 
 
 def _besides(place: str, columns: list[str], needed: dict[str, str], given: dict[str, str]) -> dict[str, str]:
