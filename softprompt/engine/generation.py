@@ -128,6 +128,11 @@ class Request:
         return self.config.num_return_sequences or 1
 
     @property
+    def longest(self) -> int:
+        """Tokens that the longest row and its answer may have, without the prompt."""
+        return self.rows.width + (self.config.max_new_tokens or 2**31)
+
+    @property
     def padding(self) -> int:
         """What transformers' `generate` fills with: the padding token, else the first end token."""
         ends = self.config.eos_token_id
@@ -174,8 +179,7 @@ def _steps_alike(model: PreTrainedModel, config: GenerationConfig, given: int) -
 
 def generate_after_prompt(model: PreTrainedModel, prompt: Prompt, request: Request) -> Any:
     """Answers conditioned on `prompt`, which runs once, with what all rows begin with where nothing looks at ids."""
-    width = sum(prompt_lengths(prompt)) + request.rows.width + (request.config.max_new_tokens or 2**31)
-    if width > _window(model) or request.looks_at_ids:
+    if sum(prompt_lengths(prompt)) + request.longest > _window(model) or request.looks_at_ids:
         return in_equal_lengths(request, lambda chosen: _after(model, prompt, request, chosen))
     everything = torch.arange(len(request.given), device=request.given.device)
     return _as_given(request, _after(model, prompt, request, everything))

@@ -27,8 +27,10 @@ from softprompt.engine.losses import losses_of_logits
 from softprompt.engine.packable import packing_obstacle
 from softprompt.engine.packed import packed_losses
 from softprompt.engine.packing import pack, unpadded
-from softprompt.engine.sharing import gap_in, looks_up_ids, obstacle
+from softprompt.engine.sharing import gap_in, looks_up_ids, obstacle, steady_lengths
+from softprompt.runtime.errors import InputError
 
+NO_LIMIT = 2**62
 METHODS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
 
 
@@ -45,6 +47,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
     prefix. Where an architecture can't share a prefix, PEFT's forward serves, and one warning says why.
 
     Attributes:
+        steady: positions up to which rotary embeddings don't depend on the longest one of a forward.
         graphs: CUDA graphs that training replays; None: there are none.
         compiled: whether the decoder's layers are compiled in packed forwards.
 
@@ -80,6 +83,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
             "losses": packing_obstacle(model, trained=trained) or gaps,
             "answers": obstacle(model, peft_config.num_virtual_tokens) or gaps,  # type: ignore[attr-defined]
         }
+        self.steady = min(steady_lengths(model).values(), default=NO_LIMIT)
         self.packs_rows, self.shares_prefix = (reason is None for reason in obstacles.values())
         if reasons := dict.fromkeys(reason for reason in obstacles.values() if reason is not None):
             what = " and ".join(name for name, reason in obstacles.items() if reason is not None)
@@ -181,10 +185,25 @@ class SharedPrefixModel(PeftModelForCausalLM):
             packed = pack(rows, 1 if self.device.type == "cpu" else 16)
             graphs = self.graphs if torch.is_grad_enabled() else None
             return packed_losses(self.frozen, self.prompt(), packed, run=graphs, compiled=self.compiled)
+        # Rotary embeddings are one set for a whole batch.
+        short = [self._ahead + len(row["input_ids"]) <= self.steady for row in rows]
+        groups = [[at for at, is_short in enumerate(short) if is_short == wanted] for wanted in (True, False)]
+        parts = [(group, *self._unpacked_losses([rows[at] for at in group])) for group in groups if group]
+        losses = torch.cat([part for _, part, _ in parts])
+        row = torch.cat([torch.tensor(group, device=of.device)[of] for group, _, of in parts])
+        order = row.argsort(stable=True)
+        return losses[order], row[order]
+
+    def _unpacked_losses(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         batch = {name: values.to(self.device) for name, values in collate(rows).items()}
         labels = batch.pop("labels")
         forward = super().forward if self.prompted else self.frozen
         return losses_of_logits(forward(**batch).logits, labels)
+
+    @property
+    def _ahead(self) -> int:
+        """Positions that the prompt takes."""
+        return self.active_peft_config.num_virtual_tokens if self.prompted else 0
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As PEFT's `generate`: rows padded anywhere, answers equal to those of each row alone.
@@ -197,6 +216,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
 
         Raises:
             ValueError: naming what can't be done after a prompt: decoding by contrast, `negative_prompt_ids`, ….
+            InputError: if rotary embeddings would change after a prompt of keys and values.
         """
         if len(args) > 2:
             raise ValueError("generate: allowed by position: inputs and generation_config; the others by name")
@@ -205,8 +225,15 @@ class SharedPrefixModel(PeftModelForCausalLM):
         if ids is None or kwargs.get("inputs_embeds") is not None:
             return super().generate(input_ids=ids, **kwargs)
         request = Request.of(self.frozen, ids, kwargs.pop("attention_mask", None), **kwargs)
+        longest = self._ahead + request.longest
+        if longest > self.steady and isinstance(self.prompt(), DynamicCache):
+            raise InputError(
+                f"a prefix of keys and values, a row and its answer make {longest} tokens, but this "
+                f"{self.frozen.config.model_type} model's rotary embeddings change beyond {self.steady}; allowed: "
+                "shorter rows and answers (max_new_tokens), or train.method: prompt_tuning or p_tuning"
+            )
         with torch.no_grad():
-            if self.shares_prefix:
+            if self.shares_prefix and longest <= self.steady:
                 return generate_after_prompt(self.frozen, self.prompt(), request)
             return in_equal_lengths(request, partial(self._generate_unshared, request))
 

@@ -1,7 +1,5 @@
 """Whether rows can be packed in a model exactly: known obstacles by name, and a trial for all others."""
 
-from typing import Any
-
 import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -11,9 +9,7 @@ from softprompt.engine.losses import head_logits
 from softprompt.engine.packed import arrange, last_states
 from softprompt.engine.packing import pack
 from softprompt.engine.prefix import run_prefix
-from softprompt.engine.sharing import LOW_PRECISION, TOLERANCE, layer_obstacle, windows_of
-
-BY_LENGTH = ("dynamic", "longrope")  # rotary embeddings that change with the longest position of a batch
+from softprompt.engine.sharing import LOW_PRECISION, TOLERANCE, layer_obstacle, steady_lengths, windows_of
 
 
 def packing_obstacle(model: PreTrainedModel, *, trained: bool) -> str | None:
@@ -25,17 +21,9 @@ def packing_obstacle(model: PreTrainedModel, *, trained: bool) -> str | None:
     """
     if found := layer_obstacle(model):
         return found
-    if changing := sorted(set(_rotary_types(model.config.get_text_config().to_dict())) & set(BY_LENGTH)):
-        return f"its rotary embeddings ({changing[0]}) change with the longest row of a batch"
+    if changing := steady_lengths(model):
+        return f"its rotary embeddings ({min(changing)}) change with the longest row of a batch"
     return _trial(model, windows_of(model), trained=trained)
-
-
-def _rotary_types(config: Any) -> list[str]:
-    """All values of `rope_type` in a configuration: some have one for each type of layer."""
-    if not isinstance(config, dict):
-        return []
-    own = [config["rope_type"]] if isinstance(config.get("rope_type"), str) else []
-    return own + [found for value in config.values() for found in _rotary_types(value)]
 
 
 @torch.no_grad()

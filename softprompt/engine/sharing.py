@@ -1,5 +1,8 @@
 """Whether a model's prefix can be shared exactly: known obstacles by name, and a trial for all others."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -61,6 +64,31 @@ def windows_of(model: PreTrainedModel) -> dict[int, int | None]:
     """The window of attention of each layer, by its index; None: it sees everything."""
     layers = DynamicCache(config=model.config).layers
     return {at: getattr(layer, "sliding_window", None) for at, layer in enumerate(layers)}
+
+
+def steady_lengths(model: PreTrainedModel) -> dict[str, int]:
+    """Rotary embeddings of `model` that change with the longest position of a forward, by their type.
+
+    Returns:
+        The positions up to which they are the same, whatever the longest is.
+    """
+    config = model.config.get_text_config()
+    limits: dict[str, int] = {}
+    for rope in _rotary_parameters(config.to_dict()):
+        if rope["rope_type"] == "dynamic":
+            limits["dynamic"] = config.max_position_embeddings
+        elif rope["rope_type"] == "longrope":
+            limits["longrope"] = rope["original_max_position_embeddings"]
+    return limits
+
+
+def _rotary_parameters(config: Any) -> Iterator[dict[str, Any]]:
+    """All parts of a configuration that have a `rope_type`: some have one for each type of layer."""
+    if isinstance(config, dict):
+        if isinstance(config.get("rope_type"), str):
+            yield config
+        for value in config.values():
+            yield from _rotary_parameters(value)
 
 
 @torch.no_grad()
