@@ -1,5 +1,6 @@
 """README and docs/ tell the truth: their numbers and commands; and the committed results are those of the code."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -100,7 +101,11 @@ def test_an_experiment_of_a_page_changes_params_as_meant(command: str, tmp_path:
     """DVC's own parser takes the command, and the schema takes the result."""
     for name in ("params.yaml", "dvc.yaml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    overrides = re.findall(r"-S (?:'([^']+)'|(\S+))", command)
+    # The shell takes the command apart, since its quotes are half of what is shown.
+    words = subprocess.check_output(["bash", "-c", f"dvc() {{ printf '%s\\0' \"$@\"; }}; {command}"], text=True).split(
+        "\0"
+    )
+    overrides = [value for option, value in itertools.pairwise(words) if option == "-S"]
     code = (
         "import sys; from pathlib import Path; from dvc.utils.hydra import apply_overrides, get_hydra_sweeps;"
         f"every = get_hydra_sweeps({{'': sys.argv[1:]}}) if {'--queue' in command} else [{{'': sys.argv[1:]}}];"
@@ -108,7 +113,7 @@ def test_an_experiment_of_a_page_changes_params_as_meant(command: str, tmp_path:
         "from softprompt.config import load_params; load_params(Path('params.yaml'))"
     )
     result = subprocess.run(
-        ["python", "-c", code, *(quoted or plain for quoted, plain in overrides)],
+        ["python", "-c", code, *overrides],
         cwd=tmp_path,
         env={**environment(), "PYTHONPATH": str(ROOT)},
         capture_output=True,
