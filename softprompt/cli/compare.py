@@ -87,14 +87,13 @@ def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
     from datasets import Dataset
 
     from softprompt.engine.model import SharedPrefixModel
+    from softprompt.engine.packing import row_lengths
     from softprompt.engine.row_losses import row_losses
     from softprompt.evaluation.headline import NAMES
-    from softprompt.evaluation.variants import with_text_first
     from softprompt.training.base import check_context
 
     test = Dataset.from_file(str(TOKENIZED / "test.arrow"))
-    rows, groups = test.select_columns(["input_ids", "labels"]).to_list(), np.array(test["question_id"])
-    longest = max(len(row["input_ids"]) for row in rows)
+    groups, longest = np.array(test["question_id"]), int(row_lengths(test).max())
     first, *others = adapters
     variants = variants_of(BASE_MODEL, adapters[first], params)
     models = {first: variants.model}
@@ -107,19 +106,17 @@ def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
     entries, losses = [], []
     for variant in ("base", "hard"):
         with variants.turn(variant) as ahead:
-            of_variant, tokens = row_losses(
-                variants.model, with_text_first(rows, ahead), params.evaluate.batch_size, variant
-            )
+            of_variant, tokens = row_losses(variants.model, test, params.evaluate.batch_size, variant, ahead)
         entries.append({"name": NAMES[variant], "method": None, "virtual_tokens": None})
         losses.append(of_variant)
     for name, model in models.items():
-        losses.append(row_losses(model, rows, params.evaluate.batch_size, name)[0])
+        losses.append(row_losses(model, test, params.evaluate.batch_size, name)[0])
         config = model.active_peft_config
         entries.append(
             {"name": name, "method": config.peft_type.value.lower(), "virtual_tokens": config.num_virtual_tokens}
         )
     return {
-        "rows": len(rows),
+        "rows": len(test),
         "questions": len(np.unique(groups)),
         "tokens": int(tokens.sum()),
         "compared": [entry | _against(place, losses, tokens, groups) for place, entry in enumerate(entries)],

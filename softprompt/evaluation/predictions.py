@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from datasets import Dataset
 
+from softprompt.data.rows.parts import PART
 from softprompt.data.templates import Template
 from softprompt.evaluation.answers import Answer
 from softprompt.evaluation.metrics import VARIANTS
@@ -23,31 +25,33 @@ TYPES = {
 }
 
 
-def split_rows(tokenized: Path, prepared: Path, template: Template) -> pd.DataFrame:
-    """The rows of a tokenized split with their texts, in its order.
+def split_rows(tokens: Dataset, prepared: Path, template: Template) -> pd.DataFrame:
+    """What the rows of a tokenized split say, in its order; read a part at a time.
 
     Args:
-        tokenized: an Arrow stream of `softprompt.data.tokens.TOKENIZED_SCHEMA`.
+        tokens: of `softprompt.data.tokens.TOKENIZED_SCHEMA`.
         prepared: the parquet file that it was made from.
         template: what made it.
 
     Returns:
-        `input_ids`, `labels`, `example_id`, `question_id`; `source`; `reference`, the first answer that has a label;
-        `question`, the user's turn before it; `question_tokens`, the tokens before it.
+        `example_id`, `question_id`, `source`; `reference`, the first answer that has a label; `question`, the user's
+        turn before it; `question_tokens`, the tokens before it.
     """
-    tokens = Dataset.from_file(str(tokenized))
-    rows = pd.DataFrame({name: tokens[name][:] for name in tokens.column_names})
-    texts = pd.read_parquet(prepared, columns=["example_id", "messages", "source"]).set_index("example_id")
-    texts = texts.loc[rows["example_id"]].reset_index(drop=True)
-    rows["source"] = texts["source"]
-    firsts = [template.first_answer(turns) for turns in texts["messages"]]
-    rows["question"] = [
-        next((turn["content"] for turn in turns[first::-1] if turn["role"] == "user"), "")
-        for turns, first in zip(texts["messages"], firsts, strict=True)
-    ]
-    rows["reference"] = [turns[first]["content"] for turns, first in zip(texts["messages"], firsts, strict=True)]
-    rows["question_tokens"] = [next(place for place, label in enumerate(row) if label >= 0) for row in rows["labels"]]
-    return rows
+    rows = tokens.select_columns(["example_id", "question_id"]).to_pandas()
+    kept = set(rows["example_id"])
+    texts: dict[str, list[str]] = {"source": [], "question": [], "reference": []}
+    with pq.ParquetFile(prepared) as file:
+        for part in file.iter_batches(PART, columns=["example_id", "messages", "source"]):
+            for row in part.to_pylist():
+                if row["example_id"] in kept:  # tokenizing drops some, and keeps the order
+                    turns, first = row["messages"], template.first_answer(row["messages"])
+                    asked = (turn["content"] for turn in turns[first::-1] if turn["role"] == "user")
+                    texts["source"].append(row["source"])
+                    texts["question"].append(next(asked, ""))
+                    texts["reference"].append(turns[first]["content"])
+    labelled = (labels for part in tokens.select_columns("labels").iter(PART) for labels in part["labels"])
+    places = [next(place for place, label in enumerate(labels) if label >= 0) for labels in labelled]
+    return rows.assign(**texts, question_tokens=places)
 
 
 def score_answers(

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from softprompt.config import Params
 from softprompt.config.evaluate import Generate
 from softprompt.data.rows import Message
 from softprompt.data.templates import Template
-from softprompt.data.tokens import IGNORED, Row, check_embedded, context_of
+from softprompt.data.tokens import Row, check_embedded, context_of
 from softprompt.engine.finite import check_finite
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
@@ -89,17 +90,18 @@ class Variants:
         with contextlib.nullcontext() if variant == "tuned" else self.model.disable_adapter():
             yield self.hard_prompt if variant == "hard" else []
 
-    def losses(self, rows: pd.DataFrame, batch_size: int, what: str) -> pd.DataFrame:
-        """Summed loss in nats of each row of `input_ids` and `labels` under each variant, and its label `tokens`.
+    def losses(self, rows: Sequence[Row] | Dataset, batch_size: int, what: str) -> pd.DataFrame:
+        """Summed loss in nats of each row under each variant, and its label `tokens`.
 
         Raises:
             InputError: if a loss is not finite.
         """
-        losses = pd.DataFrame(index=rows.index)
+        losses = pd.DataFrame(index=pd.RangeIndex(len(rows)))
         for variant in VARIANTS:
             with self.turn(variant) as ahead:
-                prompted = with_text_first(rows[["input_ids", "labels"]].to_dict("records"), ahead)
-                losses[variant], losses["tokens"] = row_losses(self.model, prompted, batch_size, f"{what}: {variant}")
+                losses[variant], losses["tokens"] = row_losses(
+                    self.model, rows, batch_size, f"{what}: {variant}", ahead
+                )
             check_finite(
                 self.model,
                 losses[variant].sum(skipna=False),
@@ -121,9 +123,3 @@ class Variants:
                     self.model, given, config, batch_size, seed=seed, description=f"answers: {variant}"
                 )
         return answers
-
-
-def with_text_first(rows: Sequence[Row], text: list[int]) -> list[Row]:
-    """The rows with a text's tokens in the place of the virtual tokens: first, and without a label."""
-    ignored = [IGNORED] * len(text)
-    return [{"input_ids": text + row["input_ids"], "labels": ignored + row["labels"]} for row in rows]
