@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.runtime.errors import InputError
+from softprompt.sources.kinds import check_kind
 
 # Weights, configuration, tokenizer; nothing that could run code, no optimizer states or logs.
 FILES = (
@@ -34,7 +35,7 @@ def select_model_files(files: list[Path]) -> list[Path]:
     """The files of `files` that make a model: one GGUF file, or safetensors with configuration and tokenizer.
 
     Raises:
-        InputError: if they are no model, or one with pickle weights only.
+        InputError: if they are no model, or one with pickle weights only, or with an index that is none.
     """
     if len(files) == 1 and files[0].suffix == ".gguf":
         return files
@@ -52,7 +53,9 @@ def select_model_files(files: list[Path]) -> list[Path]:
         raise InputError("not a model: no tokenizer (tokenizer.json, tokenizer.model, vocab.json or vocab.txt)")
     # A hub's listing has names only.
     for index in (path for path in chosen if path.name.endswith(".safetensors.index.json") and path.is_file()):
-        wanted = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+        with _refusing(f"not an index of weights: {index.name}", index.parent):
+            check_kind(index)
+            wanted = set(_read(index)["weight_map"].values())
         if lacking := sorted(wanted - names):
             raise InputError(f"{', '.join(lacking)} missing, which {index.name} names")
     return chosen
