@@ -19,7 +19,7 @@ from softprompt.config import Params
 from softprompt.config.faults import known_keys
 from tests.clones import call, stages_run
 from tests.test_graph import dependency, imported
-from tests.toy import ROOT, STAGES, write_params
+from tests.toy import CHATML, ROOT, STAGES, write_params
 
 PAGE = (ROOT / "docs/params.md").read_text(encoding="utf-8")
 KEYS = [key for key, _ in known_keys(Params)]
@@ -133,6 +133,16 @@ def test_a_param_reruns_its_stage_and_what_follows(clone: Path) -> None:
     write_params(clone, **{"prepare.max_samples": 1000})  # the same rows: prepare's output does not change
     output = call(clone, "dvc repro")
     assert stages_run(output) == ["prepare", "report"]
+
+
+def test_a_chat_template_of_ones_own_is_seen_to_change(clone: Path) -> None:
+    template = clone / "models/local/own.jinja"
+    template.write_text(CHATML, encoding="utf-8")
+    write_params(clone, **{"tokenize.chat_template": "models/local/own.jinja"})
+    assert {"local_sources", "tokenize"} <= set(stages_run(call(clone, "dvc repro tokenize")))
+    assert stages_run(call(clone, "dvc repro tokenize")) == []
+    template.write_text(CHATML.replace("a toy", "another toy"), encoding="utf-8")
+    assert stages_run(call(clone, "dvc repro tokenize")) == ["local_sources", "tokenize"]
 
 
 def test_a_file_that_no_source_names_fetches_nothing_again(clone: Path) -> None:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 QUESTION, ANSWER = "A question?", "An answer."  # of a conversation that shows how a template writes one
-THOUGHT = re.compile(r"[<\[](think|thinking|thought|reasoning)[>\]]", re.IGNORECASE)
+THOUGHT = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning)[>\]]", re.IGNORECASE)  # its beginning or its end
 REMEDY = (
-    "tokenize.chat_template_kwargs may change that, such as {enable_thinking: false}, or tokenize.chat_template, a "
-    "template of your own"
+    "tokenize.chat_template_kwargs, such as {enable_thinking: false}, or tokenize.chat_template, a file of your own, "
+    "may change that"
 )
 REWRITTEN = "an earlier answer has no label: the chat template writes it otherwise once the conversation goes on"
 UNWRITTEN = "a thought (reasoning_content) is left out by the chat template"
@@ -177,9 +177,9 @@ class ChatTemplate:
 
 def _closing(generation_prompt: str) -> str:
     """What closes the thought that a generation prompt opens and leaves open; "" where it does not."""
-    opened = THOUGHT.search(generation_prompt)
-    closing = f"{opened[0][0]}/{opened[0][1:]}" if opened else ""
-    return "" if closing in generation_prompt else closing
+    tags = [(tag[0], tag[1]) for tag in THOUGHT.finditer(generation_prompt)]
+    last, slash = tags[-1] if tags else ("", "/")
+    return "" if slash else f"{last[0]}/{last[1:]}"
 
 
 def _parting(prompt: str, written: str) -> str:

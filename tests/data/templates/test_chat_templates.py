@@ -139,6 +139,18 @@ def test_a_thought_that_is_opened_has_to_be_closed(tokenizer) -> None:
     assert learnt(template_of(tokenizer, PLAIN), [messages[0], talk(*TALK[:2])[1]])[0] == ["A cloud.<|im_end|>"]
 
 
+def test_a_thought_that_is_learnt_though_no_row_has_one_is_told(tokenizer) -> None:
+    """Also where the prompt opens it, and the conversation closes it at once: as Qwen3.5's."""
+    opening = THINKING + "{% if add_generation_prompt %}<think>\n{% endif %}"
+    for jinja, answer in ((THINKING, "<think>\n\n</think>\n\nA cloud."), (opening, "\n</think>\n\nA cloud.")):
+        template = template_of(tokenizer, jinja)
+        answers, row = learnt(template, talk(*TALK[:2]))
+        assert answers == [f"{answer}<|im_end|>"]
+        assert ["is learnt with the answer" in remark for remark in row.remarks] == [True]
+        assert template.content_of(answer) == "A cloud."
+        assert learnt(template, talk(*TALK[:2], reasoning_content="Water."))[1].remarks == ()
+
+
 def test_a_thought_that_the_template_leaves_out_is_told(tokenizer) -> None:
     messages = talk(*TALK[:2], reasoning_content="Think of water.")
     assert learnt(template_of(tokenizer, THINKING), messages)[1].remarks == ()

@@ -60,8 +60,8 @@ def test_a_template_that_takes_no_row_is_an_error_that_says_why(project: Path, r
     message = refusal("tokenize")
     assert message.startswith("error: tokenize.template: it takes no row of train.parquet: ")
     assert "opens a thought that the answer does not close with </think>" in message
-    assert "tokenize.chat_template_kwargs" in message
-    assert "tokenize.chat_template, a template of your own; the first is " in message
+    assert "tokenize.chat_template_kwargs, such as {enable_thinking: false}, or tokenize.chat_template" in message
+    assert "the first is " in message
 
 
 def test_a_file_of_ones_own(project: Path, run: Run, refusal: Refusal) -> None:
