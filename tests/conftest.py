@@ -29,6 +29,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+SLOW = ("tests/pipeline/", "tests/test_benchmarks", "tests/test_reference", "tests/test_default", "tests/maintenance/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow files first: one of them alone at the end would keep a single process busy for minutes."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
+
+
 Run = Callable[..., None]
 Refusal = Callable[..., str]
 
