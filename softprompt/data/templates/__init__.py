@@ -69,7 +69,7 @@ class Template:
         date: str = DATE,
         fold_system: bool = False,
     ) -> None:
-        self.tokenizer, self.template, self.system, self.fold_system = tokenizer, template, system, fold_system
+        self.tokenizer, self.system, self.fold_system = tokenizer, system, fold_system
         self._encoder = Encoder(tokenizer)
         kwargs, eos = chat_template_kwargs or {}, tokenizer.eos_token_id
         self._form: ChatTemplate | LiteralTemplate
@@ -184,6 +184,8 @@ class Template:
                 folded = []
             else:
                 turns.append({"role": turn["role"], **texts})
+        if folded:
+            raise RowError("after its system turn comes no question that it could be folded into")
         return turns
 
 

@@ -9,8 +9,8 @@ LETTERS = "aAbBcdeDFGhHIjklmMnpPrRStTuUVwWxXyYzZfsC"
 def at_date(chat_template: str, date: str) -> str:
     """`chat_template` with a `strftime_now` of its own that always says `date` (ISO 8601), at midnight.
 
-    transformers offers no way to hand it another clock. A macro in front of the template comes before the global
-    function of that name; its line is left as the template's engine would find it, since what follows begins a line.
+    transformers offers no way to hand it another clock, but a macro of the template's own comes before the global
+    function of that name. It has a line of its own, which Jinja takes away, so that the template begins a line as before.
     """
     if "strftime_now" not in chat_template:
         return chat_template

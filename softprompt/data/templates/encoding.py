@@ -39,14 +39,11 @@ class Encoder:
         """
         if self._marks.search(text):
             raise RowError("it has a character of private use with which transformers marks special tokens")
-        for token in set(self._special.findall(text)):
+        spelt = sorted(set(self._special.findall(text)))
+        for token in spelt:
             if not self._is_writable(token):
                 raise RowError(f"it spells the special token {token}, which this tokenizer can't write as text")
-        return _marked(text, self._special) if self._special.search(text) else text
-
-    def unmarked(self, text: str) -> str:
-        """`text` without the marks."""
-        return self._marks.sub("", text)
+        return _marked(text, self._special) if spelt else text
 
     def ids(self, conversations: Sequence[Sequence[str]]) -> list[list[list[int]]]:
         """Token ids of each piece of each conversation, tokenized apart; the pieces are of `marked` texts."""

@@ -17,9 +17,6 @@ class RowError(InputError):
         super().__init__(f"{reason} ({detail})" if detail else reason)
         self.reason, self.detail = reason, detail
 
-    def __reduce__(self) -> tuple[type["RowError"], tuple[str, str]]:
-        return RowError, (self.reason, self.detail)  # worker processes hand it on
-
 
 @dataclass(frozen=True)
 class Rendered:

@@ -243,5 +243,7 @@ def test_a_system_turn_can_be_folded_into_the_question(tokenizer) -> None:
         Template(own, "chat", "Be brief.")
     assert Template(own, "chat", "Be brief.", fold_system=True).prompt_ids(talk(*TALK)[:3]) == wanted
     assert Template(own, "chat", "Other.", fold_system=True).prompt_ids([system, *talk(*TALK)[:3]]) == wanted
+    lost = refused(Template(own, "chat", None, fold_system=True), [*talk(*TALK), system])
+    assert "no question that it could be folded into" in lost.reason
     literal = Template(tokenizer, "Q: {instruction} A: ", None, fold_system=True)
     assert tokenizer.decode(literal.prompt_ids([system, talk(*TALK)[0]])) == "Q: Be brief.\n\nWhat is fog? A: "
