@@ -10,7 +10,7 @@ def at_date(chat_template: str, date: str) -> str:
     """`chat_template` with a `strftime_now` of its own that always says `date` (ISO 8601), at midnight.
 
     transformers offers no way to hand it another clock, but a macro of the template's own comes before the global
-    function of that name. It has a line of its own, which Jinja takes away, so that the template begins a line as before.
+    function of that name. It has a line of its own, which Jinja takes away: the template begins a line as before.
     """
     if "strftime_now" not in chat_template:
         return chat_template
