@@ -18,8 +18,13 @@ BEFORE_TRAIN = ("fetch_model", "fetch_data", "fetch_general", "prepare", "tokeni
 
 @pytest.fixture(autouse=True)
 def more_tokens(project: Path) -> None:
+    add_token()
+
+
+def add_token(*, special: bool = False) -> None:
+    """A special token in a row is text, and no token."""
     tokenizer = AutoTokenizer.from_pretrained("toy/model")
-    tokenizer.add_tokens(["<picture>"], special_tokens=True)
+    tokenizer.add_tokens(["<picture>"], special_tokens=special)
     tokenizer.save_pretrained("toy/model")
 
 
@@ -51,6 +56,14 @@ def test_a_row_that_holds_the_token_is_named(refusal: Refusal, run: Run, project
     prepared = [row for path in Path("data/prepared").glob("*.parquet") for row in pq.read_table(path).to_pylist()]
     (held,) = [row["example_id"] for row in prepared if "<picture>" in str(row["messages"])]
     assert refusal("tokenize").startswith(f"error: the row {held}: {UNKNOWN}")
+
+
+def test_a_row_that_spells_it_as_a_special_token_is_kept(run: Run, project: Path) -> None:
+    add_token(special=True)
+    rows = toy_rows()
+    rows[5]["output"] = "A <picture> of it."
+    write_rows(project, rows)
+    run(*BEFORE_TRAIN)
 
 
 def test_a_row_whose_token_is_truncated_is_kept(run: Run, project: Path) -> None:

@@ -53,7 +53,7 @@ def looks_up_ids(model: PreTrainedModel) -> bool:
 
 
 def gap_in(prompt: Prompt) -> str | None:
-    """What a trained prefix lacks, in a few words: PEFT leaves out Gemma 4's layers with larger keys."""
+    """What a trained prefix lacks, in a few words: of Gemma 4's layers, PEFT leaves out those with larger keys."""
     layers = prompt.layers if isinstance(prompt, DynamicCache) else []
     if any(getattr(layer, "keys", None) is None for layer in layers):
         return "PEFT gives some of its layers no keys and values"

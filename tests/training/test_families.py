@@ -105,7 +105,7 @@ def test_what_a_family_can_not_do_is_refused_by_name(
 def test_a_prefix_is_tuned_where_peft_leaves_out_layers(
     prepared: Path, toy_model: Path, tmp_path: Path, init: str
 ) -> None:
-    """Gemma 4's full attention has larger keys; those layers get none of the prefix."""
+    """Gemma 4's layers have keys of two shapes; one kind gets none of the prefix."""
     base = save_family(tmp_path / "model", toy_model, "gemma-4-31B")
     params = params_of(tmp_path, **{"train.method": "prefix_tuning", "train.init": init})
     with pytest.warns(UserWarning, match="losses and answers: PEFT gives some of its layers no keys and values"):
