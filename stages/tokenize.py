@@ -7,14 +7,13 @@ from typing import Any
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.config.tokenize import Tokenize
-from softprompt.data.templates import Template
 from softprompt.data.templates.workers import NO_ROOM, encoder
 from softprompt.data.templates.writing import write_split
 from softprompt.data.tokens import context_of
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
-from softprompt.runtime.progress import quiet_libraries, tqdm
+from softprompt.runtime.progress import tqdm
 from softprompt.runtime.text import read_text
 
 BATCH = 1000  # rows of one task and of one Arrow batch: fixed, so that the bytes don't depend on the workers
@@ -23,15 +22,12 @@ BATCH = 1000  # rows of one task and of one Arrow batch: fixed, so that the byte
 def main(params: Params) -> None:
     """Write train, validation and test.arrow (streams that `datasets` maps), template.json and the token statistics."""
     import pyarrow.parquet as pq
-    from transformers import AutoConfig, AutoTokenizer
 
-    quiet_libraries()
     base, prepared = verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare")
-    # The model and the template are tried first: rows can't mend them.
-    settings = Template(AutoTokenizer.from_pretrained(base), **_arguments(params.tokenize)).settings
-    max_length = params.tokenize.max_length or context_of(AutoConfig.from_pretrained(base))
+    arguments, workers = _arguments(params.tokenize), params.runtime.workers
+    max_length = params.tokenize.max_length or _context(base)
     report: dict[str, dict] = {}
-    with encoder(base, settings, max_length, params.runtime.workers) as encode, output_folder(TOKENIZED) as folder:
+    with encoder(base, arguments, max_length, workers) as (settings, encode), output_folder(TOKENIZED) as folder:
         for split in SPLITS:
             with pq.ParquetFile(prepared / f"{split}.parquet") as file:
                 batches = encode(batch.to_pylist() for batch in file.iter_batches(BATCH))
@@ -67,6 +63,12 @@ def _arguments(params: Tokenize) -> dict[str, Any]:
                 "repository's root)"
             ) from None
     return settings
+
+
+def _context(base: Path) -> int | None:
+    from transformers import AutoConfig
+
+    return context_of(AutoConfig.from_pretrained(base))
 
 
 def _all_dropped(name: str, counts: dict, max_length: int | None) -> str:

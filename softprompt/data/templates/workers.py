@@ -60,40 +60,50 @@ class EncodedBatch:
 
 
 @contextmanager
-def encoder(base: Path, settings: dict[str, Any], max_length: int | None, workers: int) -> Iterator:
-    """Yield a function from an iterable of row lists to an iterator of `EncodedBatch`, in order.
+def encoder(base: Path, arguments: dict[str, Any], max_length: int | None, workers: int) -> Iterator:
+    """Yield `Template.settings` and a function from an iterable of row lists to an iterator of `EncodedBatch`, in order.
 
     Args:
         base: the model's folder.
-        settings: `Template.settings`.
+        arguments: those of `Template`, but for the tokenizer.
         max_length: tokens of a row.
         workers: processes.
+
+    Raises:
+        InputError: if the template can't be used with the model, whatever the rows.
     """
     # A plain fork would inherit the locks of threads that libraries have started; a spawn imports them once a worker.
     context = get_context("forkserver")
     context.set_forkserver_preload(["transformers", __name__])
+    given = json.dumps(arguments)  # text, since a cache takes no mapping
     with ProcessPoolExecutor(workers, context, die_with_parent) as pool:
 
         def encode(batches: Iterable[list[dict]]) -> Iterator[EncodedBatch]:
             # `pool.map` would take all batches at once; with these the workers never wait, and no more are in memory.
             ahead = deque[Future[EncodedBatch]]()
             for rows in batches:
-                ahead.append(pool.submit(encode_batch, base, json.dumps(settings), max_length, rows))
+                ahead.append(pool.submit(encode_batch, base, given, max_length, rows))
                 if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-        yield encode
+        # By a worker: this process never has to import what makes a tokenizer.
+        yield pool.submit(template_settings, base, given).result(), encode
 
 
-def encode_batch(base: Path, settings: str, max_length: int | None, rows: list[dict]) -> EncodedBatch:
-    """Tokenize `rows` of `softprompt.data.rows.PREPARED_SCHEMA`; `settings` as JSON, since a cache takes no mapping.
+def template_settings(base: Path, arguments: str) -> dict[str, Any]:
+    """`Template.settings` of its arguments as JSON."""
+    return _template(base, arguments)[0].settings
+
+
+def encode_batch(base: Path, arguments: str, max_length: int | None, rows: list[dict]) -> EncodedBatch:
+    """Tokenize `rows` of `softprompt.data.rows.PREPARED_SCHEMA`; `arguments`: those of `Template` as JSON.
 
     Raises:
         InputError: if the template does not suit the model, or a row holds a token that the model has no embedding of.
     """
-    template, config = _template(base, settings)
+    template, config = _template(base, arguments)
     kept: list[tuple[dict, Encoded]] = []
     no_room, told = list[int](), list[Told]()
     for row, encoded in zip(rows, template.encode(rows, max_length), strict=True):
@@ -119,10 +129,10 @@ def encode_batch(base: Path, settings: str, max_length: int | None, rows: list[d
 
 
 @cache
-def _template(base: Path, settings: str) -> tuple[Template, "PretrainedConfig"]:
+def _template(base: Path, arguments: str) -> tuple[Template, "PretrainedConfig"]:
     """The template, and the model's configuration: once a process."""
     from transformers import AutoConfig, AutoTokenizer
 
     quiet_libraries()
-    template = Template(AutoTokenizer.from_pretrained(base), **json.loads(settings))
+    template = Template(AutoTokenizer.from_pretrained(base), **json.loads(arguments))
     return template, AutoConfig.from_pretrained(base)
