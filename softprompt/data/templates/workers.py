@@ -61,7 +61,7 @@ class EncodedBatch:
 
 @contextmanager
 def encoder(base: Path, arguments: dict[str, Any], max_length: int | None, workers: int) -> Iterator:
-    """Yield `Template.settings` and a function from an iterable of row lists to an iterator of `EncodedBatch`, in order.
+    """Yield `Template.settings` and a function from row lists to their `EncodedBatch`, both iterables, in order.
 
     Args:
         base: the model's folder.
