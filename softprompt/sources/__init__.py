@@ -75,7 +75,7 @@ def fetched(
                 check_kind(file)
             sha256 = digest(found.files, found.base)
         except (InputError, OSError, RuntimeError) as error:
-            if disk_is_full(error) or str(error).startswith(f"{section}."):  # or it is of another parameter
+            if disk_is_full(error) or _is_of_another_parameter(error, params, section):
                 raise
             raise InputError(f"{section}.source: {shown}: {error}") from None
         if (pinned := _of_source(params.sha256, source)) not in (None, sha256):
@@ -86,9 +86,13 @@ def fetched(
         try:
             yield replace(found, record={"source": redacted(source), **found.record, "sha256": sha256})
         except InputError as error:  # of what is read from it
-            if str(error).startswith(f"{section}."):  # of another parameter
+            if _is_of_another_parameter(error, params, section):
                 raise
             raise InputError(f"{section}.source: {given!r}: {error}") from error
+
+
+def _is_of_another_parameter(error: Exception, params: "Model | Data | General", section: str) -> bool:
+    return any(str(error).startswith(f"{section}.{key}") for key in type(params).model_fields)
 
 
 def _of_source(value: str | dict[str, str] | None, source: str) -> str | None:

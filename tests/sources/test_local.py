@@ -75,3 +75,13 @@ def test_a_model_out_of_several_folders_is_refused(refusal: Refusal) -> None:
     message = refusal("fetch_model", **{"model.source": "toy/model/**/*.*"})
     assert "config.json" in message
     assert "a model is the files of one folder" in message
+
+
+def test_what_stands_in_place_of_a_file_is_named_with_its_source(root: Path) -> None:
+    """The file's name begins like a parameter's."""
+    (root / "data/local/data.csv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with (
+        pytest.raises(InputError, match=r"^data.source: 'data/local/data.csv': data.csv is a Git LFS pointer"),
+        fetched(data_params("data/local/data.csv"), "data", select_data_files),
+    ):
+        pass
