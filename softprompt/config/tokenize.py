@@ -16,13 +16,12 @@ RESERVED = {"messages", "conversation", "tools", "documents", "add_generation_pr
 RESERVED |= {"chat_template", "tokenize", "strftime_now"}
 
 
-def _is_date(value: Any) -> Any:
-    # YAML reads a date that has no quotes as one.
-    text = value.isoformat() if type(value) is date else value
+def _is_date(value: Any) -> str:
+    # Without quotes YAML makes a date of it, which neither JSON nor dvc.lock would hold as it is here.
     try:
-        return date.fromisoformat(text).isoformat()
+        return date.fromisoformat(value).isoformat()
     except (TypeError, ValueError):
-        raise ValueError("a date such as 2026-01-31") from None
+        raise ValueError('a date in quotes, such as "2026-01-31"') from None
 
 
 class Tokenize(Section):
