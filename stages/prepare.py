@@ -28,12 +28,8 @@ def main(params: Params) -> None:
     with pq.ParquetFile(verified(RAW, "fetch_data") / "rows.parquet") as raw:
         survey = Survey(cleaned_parts(raw, "prepare: hash"))
         survey.check(params.data.bad_rows, params.data.max_bad_rows)
-        hashes, fetched_for = survey.rows, survey.rows["split"]
-        keep, dropped = selected(hashes["example"].to_numpy(), hashes["fault"], fetched_for, prepare.max_samples)
-        if not keep.any():
-            raise InputError(f"prepare: none of the {len(keep)} rows is left ({_counts(dropped)}); check data.columns")
-        given = set(fetched_for) - {"train"}
-        questions = hashes["question"].to_numpy()
+        fetched_for, faults = survey.rows["split"].astype(str), survey.rows["fault"].astype(str)
+        given, questions = set(fetched_for) - {"train"}, survey.rows["question"].to_numpy()
         split_of = np.where(
             fetched_for == "train",
             splits_of(
@@ -43,7 +39,7 @@ def main(params: Params) -> None:
             ),
             fetched_for,
         )
-        leaking = leaks(questions, np.where(keep, split_of, ""))
+        leaking = leaks(questions, np.where(faults == "", split_of, ""))
         leaked = {f"of_{split}": int((leaking & (split_of == split)).sum()) for split in ("train", "validation")}
         if leaking.any() and prepare.leakage == "refuse":
             raise InputError(
@@ -51,12 +47,19 @@ def main(params: Params) -> None:
                 "prompt would be scored on what it has seen; prepare.leakage: drop leaves them out, allow keeps them"
             )
         if prepare.leakage == "drop":
-            keep &= ~leaking
-            dropped["leakage"] = int(leaking.sum())
+            faults = faults.mask(leaking, "leakage")
+        keep, dropped = selected(survey.rows["example"].to_numpy(), faults, fetched_for, prepare.max_samples)
+        if not keep.any():
+            raise InputError(f"prepare: none of the {len(keep)} rows is left ({_counts(dropped)}); check data.columns")
         kept = {split: keep & (split_of == split) for split in SPLITS}
         counts = {split: int(mask.sum()) for split, mask in kept.items()}
         distinct = {split: len(np.unique(questions[mask])) for split, mask in kept.items()}
         if empty := [split for split in SPLITS if not counts[split]]:
+            if own := [split for split in empty if split in given]:
+                raise InputError(
+                    f"prepare: none of the rows that were given for {' and '.join(own)} is left ({_counts(dropped)}); "
+                    f"see {' and '.join(f'data.{split}_source and data.{split}_split' for split in own)}"
+                )
             raise InputError(
                 f"prepare: the {sum(distinct.values())} distinct questions leave no row for {' and '.join(empty)}; "
                 "allowed: more rows (data.split, prepare.max_samples), or larger fractions (prepare.validation, "

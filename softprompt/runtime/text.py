@@ -8,7 +8,13 @@ from softprompt.runtime.errors import InputError
 
 def is_text(value: Any) -> bool:
     """Whether `value` is text that can be stored: half a surrogate pair, which JSON and YAML can hold, can not."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_text(path: Path) -> str:

@@ -6,7 +6,8 @@ from softprompt.runtime.errors import InputError
 
 LFS = b"version https://git-lfs.github.com/spec/"
 COMPRESSED = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
-PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<error>")
+PAGES = (b"<!", b"<html", b"<head", b"<body", b"<?xml", b"<error>")
+ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")  # of zip, as workbooks are too
 BEGINNING = 1024  # bytes that tell
 
 
@@ -29,6 +30,8 @@ def check_kind(file: Path) -> None:
             f"{file.name} is a web page, perhaps a server's error or login page, not a data file; open its address "
             "in a browser, and name the file itself"
         )
+    if beginning.startswith(ARCHIVES):
+        raise InputError(f"{file.name} is a zip archive or a workbook; unpack it, or save its table as CSV")
     for magic, extension in COMPRESSED.items():
         if beginning.startswith(magic) and file.suffix.lower() != extension:
             raise InputError(f"{file.name} is compressed ({extension[1:]}); name it {file.name}{extension}")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from softprompt.config.data import Data
 from softprompt.data.readers.faults import BadRowError, storable
-from softprompt.data.readers.formats import open_table, select_data_files, stem
-from softprompt.data.readers.layouts import Layout, layouts_of, refuse_several
+from softprompt.data.readers.formats import is_beside_data, open_table, select_data_files, stem
+from softprompt.data.readers.layouts import Layout, layout_of, layouts_of
 from softprompt.data.readers.records import Options, Table
+from softprompt.data.readers.saved import saved_splits
 from softprompt.data.readers.splits import SPLIT, files_by_split, named_splits, slices
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.progress import tqdm
@@ -62,13 +63,16 @@ class Rows:
     """
 
     def __init__(self, found: Files, data: Data, wanted: list[Wanted]) -> None:
-        names = {file.relative_to(found.base).as_posix(): file for file in found.files}
+        rows = select_data_files(found.files)  # of a hub's repository there are descriptions beside them
+        names = {file.relative_to(found.base).as_posix(): file for file in rows}
         if found.whole:
             header = found.base / HEADER
             known = sorted({*names, *found.elsewhere})
-            splits = files_by_split(known, header if header.is_file() else None, data.subset)
-            if left := sorted(names.keys() - {name for files in splits.values() for name in files}):
-                print(f"{data.source}: not read, since they are of no split: {', '.join(left)}", flush=True)
+            splits = saved_splits(found.base, names) or files_by_split(
+                known, header if header.is_file() else None, data.subset
+            )
+            if left := sorted(_all_names(found) - {name for files in splits.values() for name in files}):
+                print(f"{data.source}: not read: {', '.join(left)}", flush=True)
         else:
             splits = {SPLIT: sorted(names)}
         self._options = Options(data.encoding, data.delimiter)
@@ -119,7 +123,7 @@ class Rows:
 
     def _rows(self, part: _Part, first: int, last: int, split: str) -> Iterator[dict]:
         unused: set[str] = set()
-        columns = list(dict.fromkeys(name for layout in part.layouts for name in layout.names().values()))
+        columns = list(dict.fromkeys(name for layout in part.layouts for name in layout.names()))
         source = self.repository or stem(part.name)  # a hub's data set is one source, whatever its shards are
         for number, record in enumerate(islice(part.table.records(columns), first, last), start=first + 1):
             place = f"{part.name}, row {number}"
@@ -127,7 +131,7 @@ class Rows:
             try:
                 if isinstance(record, BadRowError):
                     raise record
-                yield {**row, "fault": "", "detail": "", **_layout(place, part.layouts, record).row(record, unused)}
+                yield {**row, "fault": "", "detail": "", **layout_of(part.layouts, record).row(record, unused)}
             except BadRowError as fault:
                 yield {**row, "fault": fault.reason, "detail": fault.detail, "note": ""}
         if unused:
@@ -145,23 +149,19 @@ class Rows:
         if not table.columns:  # no rows, or bad ones only
             return _Part(name, table, [])
         try:
-            layouts = layouts_of(name, table.columns, self.data)
+            layouts = layouts_of(name, table.columns, self.data, varies=table.varies)
         except InputError as error:
             if table.varies and table.rows == 1:
                 raise InputError(f"{error}; if one of them holds the rows, give that list itself") from None
             raise
-        if not table.varies:
-            refuse_several(name, layouts)
-        used = {column for layout in layouts for column in layout.names().values()} | set(self.data.columns.ignore)
-        if unused := [str(column) for column in table.columns if column not in used]:
+        used = {column for layout in layouts for column in layout.names()} | set(self.data.columns.ignore)
+        if unused := [str(column) or repr(column) for column in table.columns if column not in used]:
             print(f"{name}: columns that are not used: {storable(', '.join(unused))}", flush=True)
         return _Part(name, table, layouts)
 
 
-def _layout(place: str, layouts: list[Layout], record: dict) -> Layout:
-    """The layout of one record: where several fit its file, the one whose cells it has."""
-    if len(layouts) == 1:
-        return layouts[0]
-    fitting = [layout for layout in layouts if all(record.get(name) is not None for name in layout.needed.values())]
-    refuse_several(place, fitting)
-    return fitting[0] if fitting else layouts[0]
+def _all_names(found: Files) -> set[str]:
+    """Files that a user may think are data: of a local folder all but those that go with any data set."""
+    files = found.files if found.repository else [file for file in found.base.rglob("*") if file.is_file()]
+    names = {file.relative_to(found.base) for file in files if not is_beside_data(file)}
+    return {name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)}

@@ -24,10 +24,9 @@ ROLES = {
 TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython", "tool_call", "tool_response")
 SPEAKER, SAID = ("role", "from"), ("content", "value")
 # A turn that is a pair: what was asked and what was answered.
-PAIRS = (("input", "output"), ("human", "assistant"), ("instruction", "output"), ("question", "answer"))
+PAIRS = (("instruction", "output"), ("input", "output"), ("human", "assistant"), ("question", "answer"))
 THOUGHT = ("reasoning_content", "thinking")
 LEARNT = ("weight", "train", "loss")  # whether an answer is learnt: 0 or 1, false or true
-USED = {*SPEAKER, *SAID, *THOUGHT, *LEARNT, "system", *(name for pair in PAIRS for name in pair)}
 
 
 def conversation(value: Any, unused: set[str]) -> list[Message]:
@@ -40,16 +39,18 @@ def conversation(value: Any, unused: set[str]) -> list[Message]:
     Raises:
         BadRowError: if they are no conversation.
     """
-    turns = _from_json(value)
+    turns = from_json(value)
     if isinstance(turns, dict):
         turns = _transposed(turns)
     if not isinstance(turns, list) or not turns:
         raise BadRowError("no_turns", "not a list of turns (with role and content, or from and value)")
     messages = [message for number, turn in enumerate(turns, start=1) for message in _messages(number, turn, unused)]
-    for number, message in enumerate(messages[1:], start=2):
-        if message["role"] == "system":
-            raise BadRowError("late_system_turn", f"turn {number} is of the system, which can only be the first")
-    return messages
+    first, *later = messages
+    # Of pairs each may repeat the system's text.
+    later = [message for message in later if message["role"] != "system" or message != first]
+    if any(message["role"] == "system" for message in later):
+        raise BadRowError("late_system_turn", "a turn of the system is not the first, as it has to be")
+    return [first, *later]
 
 
 def answered(messages: list[Message]) -> tuple[list[Message], str]:
@@ -107,51 +108,69 @@ def text_of(value: Any, what: str) -> str:
 
 
 def _messages(number: int, turn: Any, unused: set[str]) -> Iterable[Message]:
-    place, turn = f"turn {number}", _from_json(turn)
+    place, turn = f"turn {number}", from_json(turn)
     if not isinstance(turn, dict):
-        raise BadRowError(
-            "no_turns", f"{place} is {shown(turn)}, not an object with role and content, or from and value"
-        )
-    turn = {key: value for key, value in turn.items() if value is not None}
-    unused.update(turn.keys() - USED)
+        raise BadRowError("no_turns", f"{place} is {shown(turn)}; allowed: an object with role and content")
+    turn = {key: value for key, value in turn.items() if value is not None or key in SAID}
     if turn.get("tool_calls") or turn.get("function_call"):
         raise BadRowError("tool_turn", f"{place} calls a tool, which is not trained on")
-    role = next((turn[name] for name in SPEAKER if name in turn), None)
-    if role is None:
-        yield from _pair(place, turn)
-        return
+    messages, used = _pair(place, turn) if not any(name in turn for name in SPEAKER) else _turn(place, turn)
+    unused.update(key for key, cell in turn.items() if cell is not None and key not in used)
+    return messages
+
+
+def _turn(place: str, turn: dict[str, Any]) -> tuple[list[Message], set[str]]:
+    """The message of a turn, and the keys that it was made of."""
+    speaker = next(name for name in SPEAKER if name in turn)
+    role, said = turn[speaker], [name for name in SAID if name in turn]
     name = str(role).lower()
     if name in TOOL_ROLES:
         raise BadRowError("tool_turn", f"{place} is a tool's ({role}), which is not trained on")
     if name not in ROLES:
         raise BadRowError("unknown_role", f"{place} has the role {shown(role)}; allowed: {', '.join(ROLES)}")
-    content = next((turn[name] for name in SAID if name in turn), None)
-    yield _message(place, ROLES[name], content, turn)
+    if not said:
+        raise BadRowError(
+            "no_content", f"{place} has the keys {', '.join(turn)}; allowed for what is said: {' and '.join(SAID)}"
+        )
+    content = next((turn[name] for name in said if turn[name] is not None), None)
+    message, used = _message(place, ROLES[name], content, turn)
+    return [message], {speaker, *said, *used}
 
 
-def _pair(place: str, turn: dict[str, Any]) -> Iterable[Message]:
-    asked, said = next(((a, b) for a, b in PAIRS if a in turn or b in turn), ("", ""))
+def _pair(place: str, turn: dict[str, Any]) -> tuple[list[Message], set[str]]:
+    """The messages of a question with its answer, and the keys that they were made of."""
+    asked, said = next(
+        ((question, answer) for question, answer in PAIRS if question in turn and answer in turn), ("", "")
+    )
     if not asked:
         raise BadRowError(
             "unknown_role",
             f"{place} has the keys {', '.join(turn) or 'none'}; allowed: role and content, from and value, "
-            f"{', '.join(f'{a} and {b}' for a, b in PAIRS)}",
+            f"{', '.join(f'{question} and {answer}' for question, answer in PAIRS)}",
         )
-    for role, key in (("system", "system"), ("user", asked)):
-        if text := text_of(turn.get(key), f"{place}'s {key}"):
-            yield {"role": role, "content": text}
-    yield _message(place, "assistant", turn.get(said), turn)
+    texts = [text_of(turn.get("system"), f"{place}'s system"), text_of(turn[asked], f"{place}'s {asked}")]
+    keys = {"system", asked, said}
+    if asked == "instruction" and (input := text_of(turn.get("input"), f"{place}'s input")):
+        keys.add("input")
+        texts[1] = f"{texts[1]}\n{input}"
+    answer, used = _message(place, "assistant", turn[said], turn)
+    asking = [{"role": role, "content": text} for role, text in zip(("system", "user"), texts, strict=True) if text]
+    return [*asking, answer], keys | used
 
 
-def _message(place: str, role: str, content: Any, turn: dict[str, Any]) -> Message:
+def _message(place: str, role: str, content: Any, turn: dict[str, Any]) -> tuple[Message, set[str]]:
+    """A message of this content, and the other keys that it was made of."""
     message: Message = {"role": role, "content": text_of(content, f"{place}'s content")}
-    if role == "assistant":
-        if thought := next((turn[name] for name in THOUGHT if name in turn), None):
-            message["reasoning_content"] = text_of(thought, f"{place}'s thought")
-        weight = weight_of(next((turn[name] for name in LEARNT if name in turn), None))
-        if weight is not None:
-            message["weight"] = weight
-    return message
+    if role != "assistant":
+        return message, set()
+    if thought := next((turn[name] for name in THOUGHT if name in turn), None):
+        message["reasoning_content"] = text_of(thought, f"{place}'s thought")
+    learnt = {name: weight for name in LEARNT if (weight := weight_of(turn.get(name))) is not None}
+    if len(set(learnt.values())) > 1:
+        raise BadRowError("weight", f"{place} says both, to learn it and not to: {', '.join(learnt)}")
+    if learnt:
+        message["weight"] = next(iter(learnt.values()))
+    return message, {*THOUGHT, *LEARNT}
 
 
 def _transposed(lists: dict[str, Any]) -> list[Any]:
@@ -164,8 +183,8 @@ def _transposed(lists: dict[str, Any]) -> list[Any]:
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
-def _from_json(value: Any) -> Any:
-    """What JSON text holds: some tables keep turns so."""
+def from_json(value: Any) -> Any:
+    """What JSON text holds: some tables keep turns so. Anything else is left as it is."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
             return json.loads(value)

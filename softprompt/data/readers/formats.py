@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path, PurePath
 
 from softprompt.data.readers import chatterbot, delimited, json_tables, tables
+from softprompt.data.readers.opening import COMPRESSIONS
 from softprompt.data.readers.records import Options, Table
 from softprompt.runtime.errors import InputError
 
@@ -11,8 +12,9 @@ from softprompt.runtime.errors import InputError
 # into dates, drops half a surrogate pair, and refuses a whole file for one odd row; of CSV it shifts the columns where
 # the first row has a cell too many. Here every row is read, or is told of.
 READERS: dict[str, Callable[[Path, Options], Table]] = {
-    ".json": json_tables.read_json,
-    ".jsonl": json_tables.read_json_lines,
+    ".json": json_tables.read,
+    ".jsonl": json_tables.read,
+    ".ndjson": json_tables.read,
     ".csv": delimited.read,
     ".tsv": delimited.read,
     ".parquet": tables.read_parquet,
@@ -20,7 +22,6 @@ READERS: dict[str, Callable[[Path, Options], Table]] = {
     ".yml": chatterbot.read,
     ".yaml": chatterbot.read,
 }
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 # What describes a data set beside its files, `datasets`' own and those of what it saves to disk.
 DESCRIPTIONS = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 
@@ -33,10 +34,15 @@ def extension(path: PurePath) -> str:
     return PurePath(name).suffix
 
 
+def is_beside_data(path: Path) -> bool:
+    """Whether `path` is what lies beside a data set: a description, a text about it, its code."""
+    return path.name in DESCRIPTIONS or path.suffix.lower() in ("", ".md", ".txt", ".py", ".dvc")
+
+
 def stem(name: str) -> str:
     """The path `name` without its extension and that of a compression."""
     path = PurePath(name)
-    while path.suffix.lower() in (*COMPRESSIONS, *READERS):
+    while path.suffix.lower() in {**COMPRESSIONS, **READERS}:
         path = path.with_suffix("")
     return path.as_posix()
 

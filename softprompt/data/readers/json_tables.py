@@ -11,19 +11,32 @@ from softprompt.data.readers.records import Options, Record, Table
 from softprompt.runtime.errors import InputError
 
 
-def read_json(path: Path, options: Options) -> Table:
-    """A JSON list of objects. Many data sets on hubs are JSON lines in a .json file: those are read as such.
+def read(path: Path, options: Options) -> Table:
+    """A JSON list of objects, one object a line, or a single object, whatever the extension says.
+
+    Empty lines are passed over; a line that is no JSON is a bad row.
 
     Raises:
-        InputError: if it is no JSON, or not a list.
+        InputError: if it is not text, is a list that is no JSON, or breaks off.
     """
     with open_text(path, options.encoding) as file:
-        text = file.read()
-    if not text.lstrip().startswith("["):
-        one = _one_object(text)
-        if one is None:
-            return read_json_lines(path, options)
-        return Table(list(one), 1, lambda _: iter([one]), varies=True)
+        first = next((line for line in _lines(file) if line.strip()), "")
+    if first.lstrip().startswith("["):
+        read_records = _list
+    elif first and not _is_json(first) and _is_json(_whole(path, options)):
+        read_records = _one
+    else:
+        read_records = _each_line
+    keys, count = dict[str, None](), 0
+    for record in read_records(path, options):
+        count += 1
+        if isinstance(record, dict):
+            keys.update(dict.fromkeys(record))
+    return Table(list(keys), count, lambda _: read_records(path, options), varies=True)
+
+
+def _list(path: Path, options: Options) -> Iterator[Record]:
+    text = _whole(path, options)
     try:
         records = json.loads(text)
     except json.JSONDecodeError as error:
@@ -33,33 +46,23 @@ def read_json(path: Path, options: Options) -> Table:
         raise InputError(f"{place}: not valid JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
         raise InputError(f"{path.name}: not valid JSON: {error}") from None
-    checked = [_checked(record) for record in records]
-    return Table(_keys(checked), len(checked), lambda _: iter(checked), varies=True)
+    yield from map(_checked, records)
 
 
-def read_json_lines(path: Path, options: Options) -> Table:
-    """One JSON object a line; empty lines are passed over. A line that is no JSON is a bad row.
+def _one(path: Path, options: Options) -> Iterator[Record]:
+    yield _checked(json.loads(_whole(path, options)))
 
-    Raises:
-        InputError: if it is not text, or breaks off within its last line.
-    """
 
-    def records(_: list[str]) -> Iterator[Record]:
-        with open_text(path, options.encoding) as file:
-            for number, line in enumerate(_lines(file), start=1):
-                if line.strip():
-                    yield _parsed(path, number, line)
+def _each_line(path: Path, options: Options) -> Iterator[Record]:
+    with open_text(path, options.encoding) as file:
+        for number, line in enumerate(_lines(file), start=1):
+            if line.strip():
+                yield _parsed(path, number, line)
 
-    count = 0
 
-    def counted() -> Iterator[Record]:
-        nonlocal count
-        for record in records([]):
-            count += 1
-            yield record
-
-    columns = _keys(counted())
-    return Table(columns, count, records, varies=True)
+def _whole(path: Path, options: Options) -> str:
+    with open_text(path, options.encoding) as file:
+        return file.read()
 
 
 def _lines(file: Iterable[str]) -> Iterator[str]:
@@ -89,18 +92,9 @@ def _checked(value: Any) -> Record:
     return value if named else BadRowError("not_an_object", "not an object with named columns")
 
 
-def _keys(records: Iterable[Record]) -> list[str]:
-    keys: dict[str, None] = {}
-    for record in records:
-        if isinstance(record, dict):
-            keys.update(dict.fromkeys(record))
-    return list(keys)
-
-
-def _one_object(text: str) -> dict[str, Any] | None:
-    """The object that all of `text` is, over one line or several; None if it is something else."""
+def _is_json(text: str) -> bool:
     try:
-        value = json.loads(text)
+        json.loads(text)
     except (ValueError, RecursionError):
-        return None  # several lines, whose faults are counted one by one
-    return value if isinstance(value, dict) else None
+        return False
+    return True

@@ -1,13 +1,14 @@
 """Splits: which file is part of which, and the slice syntax of Hugging Face `datasets` (`train[:10%]`)."""
 
-import contextlib
+import glob
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.text import read_text
 from softprompt.sources.repository import HEADER
 from softprompt.sources.request import RowsOf
 
@@ -19,55 +20,105 @@ def named_splits(split: str) -> set[str]:
     return {match[1] for part in split.split("+") if (match := re.match(r"\s*([\w.-]+)", part))}
 
 
-def files_by_split(names: Sequence[str], header: Path | None, subset: str | None) -> dict[str, list[str]]:
+def files_by_split(
+    names: Sequence[str],
+    header: Path | None,
+    subset: str | dict[str, str] | None,
+    asked: Collection[str] | None = (),
+) -> dict[str, list[str]]:
     """Which of a data set's files are which split, by the rules of `datasets`: its header's, else the files' names.
 
     Args:
         names: paths of the files below the data set's folder.
         header: its README.md; None where there is none.
-        subset: the configuration that is wanted; None: the default.
+        subset: the configuration that is wanted; None: the default. `fetch_data` has made of a mapping its source's.
+        asked: the splits all of whose files have to be there; None: every one.
 
     Raises:
-        InputError: if there is no such subset, or there are several and none is the default.
+        InputError: if there is no such subset, or there are several and none is the default; if the header is none, or
+            names files that are not there, or not of the data set.
     """
-    from datasets.data_files import DataFilesDict, get_data_patterns, sanitize_patterns
+    from datasets.data_files import get_data_patterns, sanitize_patterns
 
-    text = header.read_text(encoding="utf-8") if header is not None else ""
+    configuration = _configuration(read_text(header) if header is not None else "", subset)
+    data_files, below = configuration.get("data_files"), configuration.get("data_dir") or ""
+    _check_pattern(below)
     # `datasets` tells by names alone, and looks for them in a folder: here one of empty files, since those of other
     # splits need not be there. Not by `load_dataset`: it would leave out files of the rarer one of two formats.
     with tempfile.TemporaryDirectory(prefix="splits-") as place:
         folder = Path(place).resolve()
+        # A header means the names that it spells; without one, Train.JSON is of the split train.
+        spelt = str if data_files else str.lower
+        real: dict[str, list[str]] = {}
         for name in names:
+            real.setdefault(spelt(name), []).append(name)
+        for name in real:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).touch()
-        configuration = _configuration(text, subset)
-        base = folder / configuration.get("data_dir", "")
+        base = folder / spelt(below)
         try:
-            data_files = configuration.get("data_files")
             patterns = sanitize_patterns(data_files) if data_files else get_data_patterns(str(base))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             why = " ".join(str(error).replace(f"{folder}/", "").split())
             raise InputError(f"which file is which split can't be told: {why[:300]}") from None
         found: dict[str, list[str]] = {}
         for split, wanted in patterns.items():
-            with contextlib.suppress(FileNotFoundError):  # of a split that is not asked for, or not there
-                paths = DataFilesDict.from_patterns({split: wanted}, base_path=str(base))[split]
-                found[str(split)] = [Path(path).relative_to(folder).as_posix() for path in paths]
-    return {split: kept for split, paths in found.items() if (kept := [path for path in paths if path in set(names)])}
+            matches = {pattern: _matches(pattern, folder, base) for pattern in wanted}
+            found[str(split)] = list(dict.fromkeys(name for paths in matches.values() for name in paths))
+            lacking = [pattern for pattern in matches if not matches[pattern]]
+            # Of names alone, most patterns match nothing. Of a header's, `datasets` lets a glob do so beside others.
+            if data_files and (asked is None or split in asked):
+                missing = [pattern for pattern in lacking if not (found[split] and glob.has_magic(pattern))]
+                if missing:
+                    raise InputError(f"{HEADER}: no data file matches {', '.join(missing)}, of its split {split}")
+    return {
+        split: files
+        for split, paths in found.items()
+        if (files := [name for path in paths for name in real.get(path, [])])
+    }
 
 
-def _configuration(header: str, subset: str | None) -> dict[str, Any]:
+def _matches(pattern: str, folder: Path, base: Path) -> list[str]:
+    """The files in `folder` that a pattern below `base` matches, as paths below `folder`."""
+    from datasets.data_files import DataFilesList
+
+    if pattern.startswith(f"{folder}/"):  # one that was told by names
+        pattern = pattern.removeprefix(f"{base}/")
+    _check_pattern(pattern)
+    try:
+        return [Path(path).relative_to(folder).as_posix() for path in DataFilesList.from_patterns([pattern], str(base))]
+    except FileNotFoundError:
+        return []
+
+
+def _check_pattern(pattern: Any) -> None:
+    """Refuse what is no path within the data set: a header is not to send requests, or looks, elsewhere.
+
+    Raises:
+        InputError: naming it.
+    """
+    if not isinstance(pattern, str) or ":" in pattern or pattern.startswith("/") or ".." in PurePath(pattern).parts:
+        raise InputError(
+            f"{HEADER}: {pattern!r} is no path within the data set: relative, without .. and without colon"
+        )
+
+
+def _configuration(header: str, subset: str | dict[str, str] | None) -> dict[str, Any]:
     """What the header of a data set says of a subset; nothing where it has none."""
-    if not header.startswith("---") and subset is None:
-        return {}
+    import yaml
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
+    configurations, name = MetadataConfigs(), subset
     try:
-        configurations = MetadataConfigs.from_dataset_card_data(DatasetCard(header, ignore_metadata_errors=True).data)
-        name = subset or configurations.get_default_config_name()
-    except ValueError as error:
-        raise InputError(f"{HEADER}: {' '.join(str(error).split())}") from None
+        if REGEX_YAML_BLOCK.search(header):
+            card = DatasetCard(header, ignore_metadata_errors=True)
+            configurations = MetadataConfigs.from_dataset_card_data(card.data)
+            name = subset or configurations.get_default_config_name()
+    # Of YAML that holds other things than `datasets` expects it raises what comes.
+    except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        raise InputError(f"{HEADER}: its header can't be read: {' '.join(str(error).split())[:300]}") from None
     if not configurations and subset is None:
         return {}
     if name not in configurations:
@@ -78,7 +129,7 @@ def _configuration(header: str, subset: str | None) -> dict[str, Any]:
 
 def wanted_files(
     wanted: Mapping[str, str | None],
-    subset: str | None,
+    subset: str | dict[str, str] | None,
     names: Sequence[str],
     header: Path | None,
     rows_of: RowsOf | None,
@@ -92,19 +143,25 @@ def wanted_files(
         header: README.md.
         rows_of: see `softprompt.sources.request.WantedFiles`.
     """
-    found = files_by_split(names, header, subset)
     expressions = {key: slice for key, slice in wanted.items() if slice is not None}
-    if len(expressions) < len(wanted):
-        splits = found
-    else:
-        asked = set().union(*map(named_splits, expressions.values()))
-        # Without a file of such a split it is read, and said, which splits there are.
-        splits = {split: files for split, files in found.items() if split in asked} or found
+    everything = len(expressions) < len(wanted)
+    asked = None if everything else set().union(*map(named_splits, expressions.values()))
+    found = files_by_split(names, header, subset, asked)
+    # Without a file of such a split it is read, and said, which splits there are.
+    splits = {split: files for split, files in found.items() if asked is None or split in asked} or found
     files = sorted({name for files in splits.values() for name in files}) or list(names)
-    sliced = len(expressions) == len(wanted) and any("[" in slice for slice in expressions.values())
-    if rows_of is None or not sliced or len(files) == len(splits) or not all(".parquet" in name for name in files):
+    sliced = not everything and any("[" in slice for slice in expressions.values())
+    if (
+        rows_of is None
+        or not sliced
+        or len(files) == len(splits)
+        or not all(name.lower().endswith(".parquet") for name in files)
+    ):
         return files, {}
-    rows = {name: rows_of(name) for name in files}
+    counts = {name: rows_of(name) for name in files}
+    rows = {name: count for name, count in counts.items() if count is not None}
+    if len(rows) < len(files):
+        return files, {}
     sizes = {split: sum(rows[name] for name in files) for split, files in splits.items()}
     needed: set[str] = set()
     for key, expression in expressions.items():

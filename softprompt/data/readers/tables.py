@@ -1,18 +1,20 @@
 """Parquet and Arrow files, read a batch at a time; columns that are not wanted are not touched."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from softprompt.data.readers.opening import open_bytes
+from softprompt.data.readers.opening import plain
 from softprompt.data.readers.records import Options, Record, Table
 from softprompt.runtime.errors import InputError
 
 Batches = Iterable[pa.RecordBatch]
+END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of an Arrow stream
 
 
 def read_parquet(path: Path, options: Options) -> Table:
@@ -24,10 +26,10 @@ def read_parquet(path: Path, options: Options) -> Table:
 
     @contextmanager
     def batches(columns: list[str] | None) -> Iterator[Batches]:
-        with open_bytes(path) as file, pq.ParquetFile(file) as table:
+        with pq.ParquetFile(plain(path)) as table:
             yield table.iter_batches(columns=columns)
 
-    with _naming(path, "parquet"), open_bytes(path) as file, pq.ParquetFile(file) as table:
+    with _naming(path, "parquet"), pq.ParquetFile(plain(path)) as table:
         names, rows = table.schema_arrow.names, table.metadata.num_rows
     return Table(names, rows, lambda columns: _records(path, "parquet", batches, columns))
 
@@ -41,9 +43,10 @@ def read_arrow(path: Path, options: Options) -> Table:
 
     @contextmanager
     def batches(columns: list[str] | None) -> Iterator[Batches]:
-        with open_bytes(path) as file:
+        with plain(path).open("rb") as file:
             try:
                 reader: Any = pa.ipc.open_stream(file)
+                _check_end(file)
                 found: Iterator[pa.RecordBatch] = iter(reader)
             except pa.ArrowInvalid:
                 file.seek(0)
@@ -56,6 +59,15 @@ def read_arrow(path: Path, options: Options) -> Table:
         names = [] if first is None else list(first.schema.names)
         rows = 0 if first is None else len(first) + sum(map(len, found))
     return Table(names, rows, lambda columns: _records(path, "Arrow", batches, columns))
+
+
+def _check_end(file: BinaryIO) -> None:
+    """Refuse a stream without its end mark: cut between two of its messages it would only have fewer rows."""
+    place = file.tell()
+    file.seek(-len(END), os.SEEK_END)
+    if file.read() != END:
+        raise OSError("the stream breaks off")
+    file.seek(place)
 
 
 def _records(

@@ -50,6 +50,6 @@ def _column(path: Path, column: str) -> Iterator[str]:
         try:
             if isinstance(record, BadRowError):
                 raise record
-            yield cell_text(record, {column: column}, column)
+            yield cell_text(record, column, column)
         except BadRowError as fault:
             raise InputError(f"{path.name}, row {number}: {fault.detail}") from None

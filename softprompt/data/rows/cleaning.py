@@ -18,18 +18,19 @@ EMPTY = ("without_instruction", "without_output")  # faults of rows that can be 
 def cleaned(raw: pd.DataFrame) -> pd.DataFrame:
     """Each row of `raw` as a row of `PREPARED_SCHEMA`, with its `fault`, `detail`, `note`, `place` and `split`.
 
-    Texts are trimmed and in NFC. Of a conversation, every answer has to have a text. What is asked is all that comes
-    before the first answer.
+    Texts are trimmed and in NFC. Every question and every answer of a conversation has to have a text. What is asked is
+    all that comes before the first answer.
     """
     messages = raw["messages"].map(lambda turns: [_cleaned_turn(turn) for turn in turns])
     rows = raw.assign(messages=messages, input=raw["input"].map(clean))
     asked = messages.map(_asked)
     question = messages.map(lambda turns: next((turn["content"] for turn in turns if turn["role"] == "user"), ""))
-    answered = messages.map(lambda turns: all(turn["content"] for turn in turns if turn["role"] == "assistant"))
+    asks = messages.map(lambda turns: all(turn["content"] for turn in turns if turn["role"] == "user"))
+    answers = messages.map(lambda turns: all(turn["content"] for turn in turns if turn["role"] == "assistant"))
     instruction = pd.Series(map(instruction_of, question, rows["input"]), index=rows.index, dtype=str)
     rows["question_id"] = asked.map(question_key).map(short_hash)
     rows["example_id"] = messages.map(lambda turns: json.dumps(turns, ensure_ascii=False)).map(short_hash)
-    empty = np.select([instruction == "", ~answered.astype(bool)], EMPTY, "")
+    empty = np.select([(instruction == "") | ~asks.astype(bool), ~answers.astype(bool)], EMPTY, "")
     rows["fault"] = raw["fault"].where(raw["fault"] != "", empty)
     return rows
 

@@ -61,12 +61,16 @@ class Survey:
             max_bad_rows: `data.max_bad_rows`.
 
         Raises:
-            InputError: if there are any and they are to be refused, or more than that fraction of all.
+            InputError: if there are any and they are to be refused, or more than that fraction of the rows of a split.
         """
-        bad, limit = self.faults.total() - self.faults[MEANT], 0.0 if bad_rows == "refuse" else max_bad_rows
-        if bad > limit * len(self.rows):
+        limit = 0.0 if bad_rows == "refuse" else max_bad_rows
+        for split, rows in self.rows.groupby("split", sort=False, observed=True):
+            bad = int((~rows["fault"].isin(["", MEANT])).sum())
+            if bad <= limit * len(rows):
+                continue
             allowed = "data.bad_rows is refuse" if bad_rows == "refuse" else f"data.max_bad_rows is {limit:g}"
+            of_split = f" {split}" if self.rows["split"].nunique() > 1 else ""
             raise InputError(
-                f"prepare: {bad:,} of {len(self.rows):,} rows can't be used, and {allowed}: "
+                f"prepare: {bad:,} of {len(rows):,}{of_split} rows can't be used, and {allowed}: "
                 f"{'; '.join(self.lines())}. Mend them, map other columns (data.columns), or allow more"
             )

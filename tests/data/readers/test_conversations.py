@@ -48,6 +48,9 @@ def write(folder: Path, *records: Any) -> Path:
         ({"query": "Rain?", "response": "No.", "history": [["Rain?", "No."]]}, EXPECTED * 2),
         ({"query": "Rain?", "response": "No.", "history": GOOD}, EXPECTED * 2),
         ({"query": "Rain?", "response": "No.", "history": []}, EXPECTED),
+        ({"query": "Rain?", "response": "No.", "history": '[["Rain?", "No."]]'}, EXPECTED * 2),
+        ({"conversation": [{"system": "Be dry.", "human": "Rain?", "assistant": "No."}] * 2}, [SYSTEM, *EXPECTED * 2]),
+        ({"conversation": [{"instruction": "R", "input": "D", "output": "No."}]}, [("user", "R\nD"), EXPECTED[1]]),
     ],
 )  # fmt: skip
 def test_every_form_of_a_conversation(tmp_path: Path, record: dict, expected: list) -> None:
@@ -72,9 +75,11 @@ def test_every_form_of_a_conversation(tmp_path: Path, record: dict, expected: li
         ({"messages": [turn("user", [{"type": "image"}]), GOOD[1]]}, "not_text", "turn 1's content holds"),
         ({"messages": [turn("user", "a")]}, "no_answer", "no turn of the assistant"),
         ({"messages": [turn("assistant", "a"), turn("user", "b")]}, "no_question", "before an answer"),
-        ({"messages": [GOOD[0], turn("system", "b"), GOOD[1]]}, "late_system_turn", "turn 2 is of the system"),
+        ({"messages": [GOOD[0], turn("system", "b"), GOOD[1]]}, "late_system_turn", "a turn of the system"),
         ({"messages": [GOOD[0], {**GOOD[1], "weight": 0}]}, "nothing_to_learn", "weight 0"),
         ({"messages": [GOOD[0], {**GOOD[1], "weight": 0.5}]}, "weight", "a weight of 0.5; allowed: 0 and 1"),
+        ({"messages": [{"role": "user", "text": "a"}, GOOD[1]]}, "no_content", "turn 1 has the keys role, text;"),
+        ({"messages": [GOOD[0], {**GOOD[1], "weight": 1, "train": False}]}, "weight", "turn 2 says both"),
         ({"messages": GOOD, "tools": [{"name": "f"}]}, "tools", "data.columns.ignore"),
         ({"query": "a", "response": "b", "history": [["a"]]}, "history", "no pair"),
     ],
@@ -103,16 +108,21 @@ def test_an_answer_that_must_not_be_learnt(tmp_path: Path, key: str, no: object,
 
 
 def test_thoughts_and_keys_that_are_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path, {"messages": [GOOD[0], {**GOOD[1], "reasoning_content": "Dry sky.", "name": "Ada"}]})
-    (row,) = fetch(path)
+    turns = [{**GOOD[0], "system": "Be wet."}, {**GOOD[1], "reasoning_content": "Dry sky.", "name": "Ada"}]
+    (row,) = fetch(write(tmp_path, {"messages": turns}))
     assert row["messages"][1]["reasoning_content"] == "Dry sky."
-    assert "talks.json: keys of turns that are not used: name\n" in capsys.readouterr().out
+    assert "talks.json: keys of turns that are not used: name, system\n" in capsys.readouterr().out
     (row,) = fetch(write(tmp_path, {"prompt": "a", "completion": "b", "reasoning_content": "c"}))
     assert row["messages"][1]["reasoning_content"] == "c"
 
 
 def test_rows_of_one_file_may_have_other_columns(tmp_path: Path) -> None:
-    rows = fetch(write(tmp_path, {"instruction": "a", "output": "b"}, {"messages": GOOD}, {"frage": "c"}))
+    both = {"instruction": "a", "output": "b", "response": "c"}
+    inputs = {"instruction": "a", "output": "b", "input": "c", "context": "d"}
+    rows = fetch(write(tmp_path, {"instruction": "a", "output": "b"}, {"messages": GOOD}, {"frage": "c"}, both, inputs))
+    assert [row["fault"] for row in rows[3:]] == ["several_layouts"] * 2
+    assert "columns instruction + output and instruction + response would both do" in rows[3]["detail"]
+    assert rows[4]["detail"] == "the columns input and context could both be the input"
     assert said(rows[0]) == [("user", "a"), ("assistant", "b")]
     assert said(rows[1]) == EXPECTED
     assert (rows[2]["fault"], rows[2]["detail"][:24]) == ("other_columns", "the columns are frage; n")

@@ -258,11 +258,6 @@ def test_a_conversation_of_several_turns(tmp_path: Path) -> None:
             "r.json: the columns are a; known are messages or conversations or conversation with ",
         ),
         ({"a": "x", "b": "y"}, data(messages="c"), "no column 'c' (data.columns.messages); the columns are a, b"),
-        (
-            {"messages": [], "prompt": "c", "completion": "d"},
-            data(),
-            "the columns prompt + completion and messages would both do; choose with data.format",
-        ),
     ],
 )
 def test_columns_that_fit_no_format_or_two(tmp_path: Path, record: dict, params: Data, expected: str) -> None:

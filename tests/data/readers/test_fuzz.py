@@ -42,13 +42,18 @@ records = st.dictionaries(st.sampled_from(KEYS), cells, max_size=5) | cells
 damages = st.none() | st.tuples(st.floats(0, 1), st.binary(max_size=3))
 
 
+def is_cut(content: bytes, damage: tuple[float, bytes] | None) -> bool:
+    """Whether something lacks at the end, and nothing stands in its place."""
+    return damage is not None and not damage[1] and int(damage[0] * len(content)) < len(content)
+
+
 def damaged(content: bytes, damage: tuple[float, bytes] | None) -> bytes:
     """`content` broken off at a place, with other bytes there."""
     return content if damage is None else content[: int(damage[0] * len(content))] + damage[1]
 
 
-def check(path: Path, rows: int | None) -> None:
-    """Read `path`, which has so many rows (None: who knows)."""
+def check(path: Path, rows: int | None, *, cut: bool = False) -> None:
+    """Read `path`, which has so many rows (None: who knows); `cut`: which has to be refused, unless all is gone."""
     refusal = ""
     try:
         check_kind(path)
@@ -58,6 +63,7 @@ def check(path: Path, rows: int | None) -> None:
     if refusal:
         assert len(refusal.splitlines()) == 1
         return
+    assert not cut or not path.read_bytes()
     if rows is not None:
         assert len(found) == rows
     raw = pa.Table.from_pylist(found, schema=RAW_SCHEMA)
@@ -87,8 +93,9 @@ def test_json(tmp_path: Path, rows: list, form: str, ending: str, damage, ascii:
     dumped = [json.dumps(row, ensure_ascii=ascii) for row in rows]
     text = f"[{','.join(dumped)}]" if form == "list" else "".join(f"{line}\n" for line in dumped)
     path = tmp_path / f"a.json{'l' if form == 'lines' else ''}{ending}"
-    path.write_bytes(damaged(COMPRESS[ending](text.encode("utf-8", "surrogatepass")), damage))
-    check(path, len(rows) if damage is None else None)
+    content = COMPRESS[ending](text.encode("utf-8", "surrogatepass"))
+    path.write_bytes(damaged(content, damage))
+    check(path, len(rows) if damage is None else None, cut=bool(ending) and is_cut(content, damage))
 
 
 @examples

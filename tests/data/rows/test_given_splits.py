@@ -64,6 +64,32 @@ def test_leakage_is_refused_or_dropped(folder: Path, run: Run, refusal: Refusal,
     assert {"reason": "leakage", "rows": 2} in report["reasons"]
 
 
+def test_of_the_rows_that_do_not_leak_a_sample_is_taken(run: Run, project: Path) -> None:
+    (project / "toy/rows.json").write_text(rows(*range(100), *range(50, 100), said="So"), encoding="utf-8")
+    own = {"data.split": "train[:100]", "data.test_split": "train[100:]", "prepare.leakage": "drop"}
+    write_params(project, **own, **{"prepare.max_samples": 20, "prepare.validation": 0.3})
+    run("fetch_data", "prepare")
+    assert len(answers("train")) + len(answers("validation")) == 20
+
+
+def test_bad_rows_are_counted_split_by_split(folder: Path, run: Run, refusal: Refusal, project: Path) -> None:
+    (project / "toy/dev.jsonl").write_text('{"instruction": "a", "output": "b"}\n' + "{}\n" * 3, encoding="utf-8")
+    write_params(project, **OWN, **{"prepare.leakage": "allow", "data.max_bad_rows": 0.5})
+    run("fetch_data")
+    assert "3 of 4 validation rows can't be used, and data.max_bad_rows is 0.5" in refusal("prepare")
+    write_params(project, **{"data.max_bad_rows": 1.0})
+    (project / "toy/dev.jsonl").write_text("{}\n" * 3, encoding="utf-8")
+    run("fetch_data")
+    assert "none of the rows that were given for validation is left" in refusal("prepare")
+
+
+def test_a_question_without_a_text_is_a_bad_row_wherever_it_stands(run: Run, refusal: Refusal, project: Path) -> None:
+    talk = [turn("user", "Hm?"), turn("assistant", "Yes."), turn("user", " "), turn("assistant", "No.")]
+    (project / "toy/rows.json").write_text(json.dumps([{"messages": talk}] * 3), encoding="utf-8")
+    run("fetch_data")
+    assert "3 of 3 rows can't be used, and data.max_bad_rows is 0.1: 3 without instruction" in refusal("prepare")
+
+
 def test_a_given_test_split_and_a_fraction_for_validation(folder: Path, run: Run, project: Path) -> None:
     write_params(project, **{"data.source": "toy/set", "data.test_split": "test[1:3]", "prepare.validation": 0.3})
     run("fetch_data", "prepare")
