@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from softprompt.runtime.errors import InputError
 
 Select = Callable[[list[Path]], list[Path]]
-RowsOf = Callable[[str], int]  # how many rows a file has, without fetching it
+RowsOf = Callable[[str], int | None]  # how many rows a file has, without fetching it; None: that can't be told
 # From names of files, README.md (None: there is none) and how to count rows (None: not possible) to the names that are
 # needed, and to the number of rows of those whose rows are not wanted.
 WantedFiles = Callable[[list[str], Path | None, RowsOf | None], tuple[list[str], dict[str, int]]]

@@ -82,8 +82,6 @@ def _matches(pattern: str, folder: Path, base: Path) -> list[str]:
     """The files in `folder` that a pattern below `base` matches, as paths below `folder`."""
     from datasets.data_files import DataFilesList
 
-    if pattern.startswith(f"{folder}/"):  # one that was told by names
-        pattern = pattern.removeprefix(f"{base}/")
     _check_pattern(pattern)
     try:
         return [Path(path).relative_to(folder).as_posix() for path in DataFilesList.from_patterns([pattern], str(base))]
