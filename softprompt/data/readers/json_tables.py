@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ def read(path: Path, options: Options) -> Table:
         InputError: if it is not text, is a list that is no JSON, or breaks off.
     """
     with open_text(path, options.encoding) as file:
-        first = next((line for line in _lines(file) if line.strip()), "")
-    if first.lstrip().startswith("["):
+        first, second = islice(chain((line for line in _lines(file) if line.strip()), ["", ""]), 2)
+    if first.lstrip().startswith("[") and not (second and _is_json(first)):
         read_records = _list
     elif first and not _is_json(first) and _is_json(_whole(path, options)):
         read_records = _one

@@ -174,6 +174,12 @@ def test_a_bad_row_is_told_with_its_place_and_the_others_are_read(tmp_path: Path
     assert expected[2] in detail
 
 
+def test_a_first_line_that_is_a_list_costs_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('["a", "b"]\n{"instruction": "a", "output": "b"}\n', encoding="utf-8")
+    assert [fault[1] for fault in faults(path)] == ["not_an_object"]
+
+
 def test_a_line_that_is_nested_beyond_measure_is_one_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"instruction": "a", "output": "b"}\n' + '{"a":' * 100_000 + "\n", encoding="utf-8")

@@ -95,7 +95,9 @@ def test_json(tmp_path: Path, rows: list, form: str, ending: str, damage, ascii:
     path = tmp_path / f"a.json{'l' if form == 'lines' else ''}{ending}"
     content = COMPRESS[ending](text.encode("utf-8", "surrogatepass"))
     path.write_bytes(damaged(content, damage))
-    check(path, len(rows) if damage is None else None, cut=bool(ending) and is_cut(content, damage))
+    one_list = form == "lines" and len(rows) == 1 and isinstance(rows[0], list)  # which is a list of rows
+    known = damage is None and not one_list
+    check(path, len(rows) if known else None, cut=bool(ending) and is_cut(content, damage))
 
 
 @examples
@@ -112,7 +114,7 @@ def test_csv(tmp_path: Path, header: list, rows: list, delimiter: str, encoding:
     path = tmp_path / "a.csv"
     path.write_bytes(damaged(stream.getvalue().encode(encoding), damage))
     known = damage is None and encoding != "gb18030" and len(header) > 1
-    check(path, sum(bool(row) for row in rows) if known else None)
+    check(path, sum(len(row) > 1 or bool("".join(row).strip()) for row in rows) if known else None)
 
 
 @examples
