@@ -41,6 +41,7 @@ def fetched(
     section: str,
     select: Select,
     wanted: WantedFiles | None = None,
+    key: str = "source",
 ) -> Iterator[Files]:
     """Yield the files that `params.source` names.
 
@@ -52,33 +53,35 @@ def fetched(
         section: its name: "model", "data" or "general".
         select: keeps the files that are needed, or raises InputError.
         wanted: see `Request`.
+        key: the parameter of the section that names the source in params.yaml; here it is `source` at all times.
 
     Raises:
         InputError: if the source can't be had, or its bytes are not the expected ones; with the source's name, if the
             block raises one.
     """
+    key = f"{section}.{key}"
     given = params.source or ""  # `general` may have none; its stage doesn't ask then
     source = local.resolved(given)
     shown = repr(given) if source == given else f"{given!r} (no path here, so {source})"
     scheme, separator, reference = source.partition("://")
     if separator and scheme not in SCHEMES:
         allowed = ", ".join(f"{known}://" for known in SCHEMES)
-        raise InputError(f"{section}.source: {source!r}: unknown scheme {scheme}://; allowed: {allowed}, or a path")
+        raise InputError(f"{key}: {source!r}: unknown scheme {scheme}://; allowed: {allowed}, or a path")
     with tempfile.TemporaryDirectory(prefix="fetch-") as folder:
-        revision = _of_source(params.revision, source)
-        request = Request(section, scheme if separator else "", reference, revision, select, Path(folder), wanted)
+        revision = of_source(params.revision, source)
+        request = Request(section, key, scheme if separator else "", reference, revision, select, Path(folder), wanted)
         try:
             if revision is not None and scheme not in ("hf", "ms"):
                 raise InputError(f"{section}.revision is for hf:// and ms:// sources; set it to null")
-            found = SCHEMES[scheme](request) if separator else _local(source, section, select)
+            found = SCHEMES[scheme](request) if separator else _local(source, request)
             for file in found.files:
                 check_kind(file)
             sha256 = digest(found.files, found.base)
         except (InputError, OSError, RuntimeError) as error:
             if disk_is_full(error) or _is_of_another_parameter(error, params, section):
                 raise
-            raise InputError(f"{section}.source: {shown}: {error}") from None
-        if (pinned := _of_source(params.sha256, source)) not in (None, sha256):
+            raise InputError(f"{key}: {shown}: {error}") from None
+        if (pinned := of_source(params.sha256, source, exact=True)) not in (None, sha256):
             raise InputError(
                 f"{section}.sha256: the bytes of {shown} are not the pinned ones: SHA-256 is {sha256}, expected "
                 f"{pinned}; if the change is meant, set the new value, or null for no check"
@@ -88,27 +91,34 @@ def fetched(
         except InputError as error:  # of what is read from it
             if _is_of_another_parameter(error, params, section):
                 raise
-            raise InputError(f"{section}.source: {given!r}: {error}") from error
+            raise InputError(f"{key}: {given!r}: {error}") from error
 
 
 def _is_of_another_parameter(error: Exception, params: "Model | Data | General", section: str) -> bool:
     return any(str(error).startswith(f"{section}.{key}") for key in type(params).model_fields)
 
 
-def _of_source(value: str | dict[str, str] | None, source: str) -> str | None:
-    """A parameter that belongs to `source`; of a mapping, the one that was written for it."""
+def of_source(value: str | dict[str, str] | None, source: str, *, exact: bool = False) -> str | None:
+    """A parameter that belongs to `source`, as `local.resolved` says it; of a mapping, the one that was written for it.
+
+    Args:
+        value: the parameter.
+        source: with its scheme.
+        exact: whether one that was written for the whole repository is not that of single files of it.
+    """
     if isinstance(value, dict):
-        return {local.resolved(name): own for name, own in value.items()}.get(source)
+        named = {local.resolved(name): own for name, own in value.items()}
+        return named.get(source, None if exact else named.get(local.repository(source)))
     return value
 
 
-def _local(source: str, section: str, select: Select) -> Files:
-    found = local.find(source, select, nested=section != "model")
+def _local(source: str, request: Request) -> Files:
+    found = local.find(source, request.select, nested=request.section != "model")
     if not all(map(local.is_watched, found.files)):
         folders = " and ".join(f"{folder}/" for folder in local.WATCHED)
         print(
-            f"{section}.source: {source} lies outside of {folders}, where DVC sees changes; after a change of it: "
-            f"dvc repro --force fetch_{section}",
+            f"{request.key}: {source} lies outside of {folders}, where DVC sees changes; after a change of it: "
+            f"dvc repro --force fetch_{request.section}",
             flush=True,
         )
     return found

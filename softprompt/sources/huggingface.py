@@ -22,10 +22,12 @@ from softprompt.sources.repository import (
     check_space,
     found,
     header_of,
+    missing_shards,
     needed,
     parse,
     parts,
-    patterns,
+    remember_rows,
+    rows_at,
     tell_if_moved,
 )
 from softprompt.sources.request import Files, Request
@@ -60,7 +62,11 @@ def fetch(request: Request) -> Files:
         header = None
         for file in header_of(request, member, listed):
             header = Path(_patiently(partial(download, allow_patterns=[file]))) / file
-        rows_of = partial(_rows_of, f"datasets/{name}@{info.sha}")
+        rows: dict[str, int | None] = {}
+
+        def rows_of(file: str) -> int | None:
+            return rows.setdefault(file, _rows_of(f"datasets/{name}@{info.sha}", file))
+
         chosen, elsewhere = needed(request, member, listed, header, rows_of)
         missing = {
             file: listed[file].size or 0
@@ -78,48 +84,70 @@ def fetch(request: Request) -> Files:
                 _check(folder / file, listed[file])
             check_configuration(request, folder, chosen)
     tell_if_moved(request, info.sha)
+    remember_rows(info.sha, {file: count for file, count in rows.items() if count is not None})
     return found(request, folder, chosen, elsewhere, {"revision": request.revision, "commit": info.sha})
 
 
 def _cached(request: Request, name: str, member: str | None, why: Exception) -> Files:
-    """What an earlier fetch of the same revision left in the shared cache, if it is whole."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    """What earlier fetches of the same revision left in the shared cache, if all that is needed is there."""
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
+    local = partial(snapshot_download, name, repo_type=request.kind, local_files_only=True)
     try:
-        folder = Path(
-            snapshot_download(
-                name,
-                repo_type=request.kind,
-                revision=request.revision,
-                local_files_only=True,
-                **patterns(request, member),
-            )
-        )
+        folder = Path(local(revision=request.revision, allow_patterns=[]))
     except LocalEntryNotFoundError:
-        if constants.is_offline_mode():
-            raise InputError(
-                "offline (HF_HUB_OFFLINE), and not in the cache; unset HF_HUB_OFFLINE and fetch it once"
-            ) from None
-        raise InputError(
-            f"can't reach the hub at {constants.ENDPOINT} ({type(why).__name__}), and it is not in the cache; "
-            "check the network, or name a mirror in HF_ENDPOINT"
-        ) from None
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    header = folder / HEADER if header_of(request, member, names) else None
-    chosen, elsewhere = needed(request, member, names, header)
-    print(f"{request.section}.source: {request.source}: the hub is out of reach; taken from the cache", flush=True)
+        raise _out_of_reach(["it"], why) from None
+    here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    try:
+        names = {entry.path for entry in get_cached_repo_tree(name, repo_type=request.kind, revision=folder.name)}
+        listed = True
+    except CachedRepoTreeNotFoundError:  # the files were brought by something that keeps no list of all there are
+        names, listed = here, False
+    headers = header_of(request, member, names)
+    if lacking := sorted(set(headers) - here):
+        raise _out_of_reach(lacking, why)
+    header = folder / HEADER if headers else None
+    chosen, elsewhere = needed(request, member, names, header, rows_at(folder.name).get if listed else None)
+    named_alone = member is not None and not glob.has_magic(member)
+    if lacking := sorted(set(chosen) - here) or ([] if listed or named_alone else missing_shards(chosen)):
+        raise _out_of_reach(lacking, why)
+    check_configuration(request, folder, chosen)
+    unlisted = "" if listed else f", which has no list of what the repository holds: {len(chosen)} files"
+    print(f"{request.key}: {request.source}: the hub is out of reach; taken from the cache{unlisted}", flush=True)
     return found(request, folder, chosen, elsewhere, {"revision": request.revision, "commit": folder.name})
 
 
-def _rows_of(repository: str, file: str) -> int:
-    """How many rows a parquet file has: its last bytes say so."""
+def _out_of_reach(lacking: list[str], why: Exception) -> InputError:
+    """What is wrong where the hub is out of reach, and the cache lacks files."""
+    from huggingface_hub import constants
+
+    more = f" and {len(lacking) - 3} more files" if len(lacking) > 3 else ""
+    missing = f"{', '.join(lacking[:3])}{more} {'is' if len(lacking) == 1 else 'are'} not in the cache"
+    if constants.is_offline_mode():
+        return InputError(f"offline (HF_HUB_OFFLINE), and {missing}; unset HF_HUB_OFFLINE and fetch it once")
+    return InputError(
+        f"can't reach the hub at {constants.ENDPOINT} ({type(why).__name__}), and {missing}; check the network, or "
+        "name a mirror in HF_ENDPOINT"
+    )
+
+
+def _rows_of(repository: str, file: str) -> int | None:
+    """How many rows a parquet file has: its last bytes say so; None where they don't, which reading it will explain."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
     from huggingface_hub import HfFileSystem
 
-    def read() -> int:
+    def read() -> int | None:
         with HfFileSystem().open(f"{repository}/{file}", block_size=1 << 16) as opened:
-            return pq.read_metadata(opened).num_rows
+            try:
+                return int(pq.read_metadata(opened).num_rows)
+            except pa.ArrowException:
+                return None
+            except OSError as error:
+                if "thrift" not in str(error):  # Arrow's own word for bytes that are no metadata
+                    raise
+                return None
 
     return _patiently(read)
 

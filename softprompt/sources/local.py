@@ -27,6 +27,11 @@ def resolved(source: str) -> str:
     return source if any(os.path.isdir(root / owner) for root in (Path(), main_repository())) else f"hf://{source}"
 
 
+def repository(source: str) -> str:
+    """Of a resolved source, what its revision is of: single files are of their repository."""
+    return source.partition("#")[0] if source.startswith(("hf://", "ms://")) else source
+
+
 def find(path: str, select: Select, *, nested: bool) -> Files:
     """The files that `path` names and `select` keeps, sorted; `nested`: of a folder, those in its folders too.
 

@@ -11,17 +11,19 @@ from typing import Any
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import write_json
 from softprompt.runtime.paths import BASE_MODEL, main_repository
-from softprompt.sources.checkpoint import FILES, check_configuration_files
+from softprompt.sources.checkpoint import check_configuration_files
 from softprompt.sources.request import Files, Request, RowsOf
 
 # What `datasets` reads by itself, compressed or not, and the header that says which file is which split.
-TABLES = ("*.json", "*.jsonl", "*.csv", "*.tsv", "*.parquet", "*.arrow")
+TABLES = ("*.json", "*.jsonl", "*.ndjson", "*.csv", "*.tsv", "*.parquet", "*.arrow")
 DATA_FILES = (*TABLES, *(f"{table}.{packed}" for table in TABLES for packed in ("gz", "bz2", "xz", "zst")))
 TEXTS = ("*.txt",)
 HEADER = "README.md"
 REFERENCE = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:#(?P<member>.+))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+SHARD = re.compile(r"(.*?)(\d{1,6})-of-(\d{1,6})(\D.*)")
 REVISIONS = ".revisions.json"  # what branches were at the last fetch; undeclared: DVC deletes outputs before a stage
+ROWS = "rows"  # its key of the numbers of rows, by commit and file
 
 
 def parse(request: Request) -> tuple[str, str | None]:
@@ -36,15 +38,6 @@ def parse(request: Request) -> tuple[str, str | None]:
             f"expected {request.scheme}://OWNER/NAME, or {request.scheme}://OWNER/NAME#MEMBER for single files (a glob)"
         )
     return match["name"], match["member"]
-
-
-def patterns(request: Request, member: str | None) -> dict[str, Any]:
-    """Globs of the files that are needed and of those that are not, as the hubs' clients take them."""
-    if member is not None:
-        return {"allow_patterns": [member]}
-    if request.kind == "dataset":
-        return {"allow_patterns": [*DATA_FILES, *(TEXTS if request.section == "general" else ()), HEADER]}
-    return {"allow_patterns": list(FILES), "ignore_patterns": ["*/*"]}  # folders hold the weights in other forms
 
 
 def header_of(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
@@ -89,9 +82,13 @@ def needed(
 
 
 def _matching(request: Request, member: str | None, names: Iterable[str]) -> list[str]:
+    """The files that are named or, of a data set, that could hold rows, in upper case too."""
     names = sorted(names)
-    wanted = patterns(request, member)["allow_patterns"]
-    chosen = [name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted)]
+    if member is not None:
+        chosen = [name for name in names if fnmatchcase(name, member)]
+    else:
+        tables = (*DATA_FILES, *(TEXTS if request.section == "general" else ()))
+        chosen = [name for name in names if any(fnmatchcase(name.lower(), table) for table in tables) or name == HEADER]
     if not set(chosen) - {HEADER}:
         shown = ", ".join(name for name in names if not name.startswith(".")) or "nothing"
         shown = shown if len(shown) <= 300 else f"{shown[:300]} …"
@@ -158,17 +155,47 @@ def check_space(cache: Path, sizes: Mapping[str, int], request: Request) -> None
             )
 
 
+def missing_shards(names: Iterable[str]) -> list[str]:
+    """Of files that are numbered through, such as train-00001-of-00003.parquet, those that `names` lacks."""
+    there, missing = set(names), set[str]()
+    for match in filter(None, map(SHARD.fullmatch, there)):
+        begin, number, total, end = match.groups()
+        shards = [f"{begin}{place:0{len(number)}}-of-{total}{end}" for place in range(int(total) + 1)]
+        from_one = shards[-1] in there or end in (".safetensors", ".gguf")  # as weights are; data from 0 on
+        missing |= set(shards[1:] if from_one else shards[:-1]) - there
+    return sorted(missing)
+
+
 def tell_if_moved(request: Request, resolved: str) -> None:
     """Print that a branch or tag is no more what it was at the last fetch, and remember what it is now."""
     if COMMIT.fullmatch(request.revision or ""):
         return
-    path = main_repository() / REVISIONS
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = _remembered()
     branch = f"{request.source}@{request.revision or 'default branch'}"
     if known.get(branch, resolved) != resolved:
         print(
-            f"{request.section}.source: {branch} has moved since the last fetch, from {known[branch]} to {resolved}; "
+            f"{request.key}: {branch} has moved since the last fetch, from {known[branch]} to {resolved}; "
             f"to stay at one, set {request.section}.revision to it",
             flush=True,
         )
-    write_json(path, {**known, branch: resolved})
+    write_json(main_repository() / REVISIONS, {**known, branch: resolved})
+
+
+def remember_rows(commit: str, rows: Mapping[str, int]) -> None:
+    """Keep for `rows_at` how many rows files of a commit have: without the hub, nothing says it of those elsewhere."""
+    if rows:
+        known = _remembered()
+        write_json(
+            main_repository() / REVISIONS,
+            {**known, ROWS: {**known.get(ROWS, {}), commit: {**rows_at(commit), **rows}}},
+        )
+
+
+def rows_at(commit: str) -> dict[str, int]:
+    """How many rows the files of a commit have, of those that were counted."""
+    return dict(_remembered().get(ROWS, {}).get(commit, {}))
+
+
+def _remembered() -> dict[str, Any]:
+    path = main_repository() / REVISIONS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

@@ -19,6 +19,7 @@ class Request:
 
     Attributes:
         section: "model", "data" or "general", as in params.yaml.
+        key: the parameter that names the source, such as "data.source".
         scheme: what stands before "://".
         reference: what stands behind it.
         revision: commit, tag or branch; None for the default branch.
@@ -28,6 +29,7 @@ class Request:
     """
 
     section: str
+    key: str
     scheme: str
     reference: str
     revision: str | None

@@ -218,7 +218,7 @@ def test_offline_and_out_of_reach(hub, name, model, project, tmp_path) -> None:
     write_params(project, **{"model.source": f"hf://{name}"})
     out = stage(project, "fetch_model", HF_HUB_OFFLINE="1")
     assert out.returncode == 1
-    assert "offline (HF_HUB_OFFLINE), and not in the cache" in out.stderr
+    assert "offline (HF_HUB_OFFLINE), and it is not in the cache" in out.stderr
     out = stage(project, "fetch_model", HF_ENDPOINT="http://127.0.0.1:9")
     assert out.returncode == 1
     assert "can't reach the hub at http://127.0.0.1:9" in out.stderr

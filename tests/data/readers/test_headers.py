@@ -8,7 +8,10 @@ import pytest
 from softprompt.data.readers.splits import files_by_split, wanted_files
 from softprompt.runtime.errors import InputError
 
-CONFIGS = "---\nconfigs:\n- config_name: default\n  data_files:\n  - {{split: train, path: {train}}}\n  - {{split: test, path: {test}}}\n---\n"
+CONFIGS = (
+    "---\nconfigs:\n- config_name: default\n  data_files:\n  - {{split: train, path: {train}}}\n"
+    "  - {{split: test, path: {test}}}\n---\n"
+)
 
 
 @pytest.fixture
