@@ -24,6 +24,7 @@ def main(params: Params) -> None:
     from transformers import AutoTokenizer
 
     from softprompt.engine.packing import row_lengths
+    from softprompt.provenance.base_name import set_base_name
     from softprompt.provenance.origin import origin_of_a_run, write_origin
     from softprompt.training.base import (
         check_lengths,
@@ -74,6 +75,7 @@ def main(params: Params) -> None:
         # The best prompt's, in place of the last step's; no more, since DVC's table of metrics has to fit a terminal.
         live.step, live.summary = step, {"validation": loss}
         live.make_summary()
+        set_base_name(model.active_peft_config, base)
         model.save_pretrained(str(folder))
         (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
         write_origin(folder, origin)

@@ -126,6 +126,7 @@ def as_prefix(model: "SharedPrefixModel") -> "PeftModelForCausalLM":
 
     from softprompt.engine.prefix import run_prefix
     from softprompt.engine.sharing import obstacle
+    from softprompt.provenance.base_name import set_base_name
 
     frozen, virtual_tokens = model.frozen, model.active_peft_config.num_virtual_tokens
     if reason := obstacle(frozen, virtual_tokens):
@@ -136,9 +137,9 @@ def as_prefix(model: "SharedPrefixModel") -> "PeftModelForCausalLM":
     config = PrefixTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=virtual_tokens,
-        base_model_name_or_path=BASE_MODEL.as_posix(),
         inference_mode=True,
     )
+    set_base_name(config, BASE_MODEL)
     exported = PeftModelForCausalLM(frozen, config)
     try:
         initialize_kv_prefix_from_past_key_values(exported, past_key_values=cache)
@@ -198,14 +199,9 @@ def _is_exported_folder(path: Path) -> bool:
 
 def _card(virtual_tokens: int, source: Path) -> str:
     """README.md of an exported prefix."""
-    return f"""---
-base_model: {BASE_MODEL.as_posix()}
-library_name: peft
-pipeline_tag: text-generation
-tags:
-- prefix-tuning
-- soft-prompt
----
+    from softprompt.provenance.base_name import card_header
+
+    return f"""{card_header(BASE_MODEL, "prefix-tuning", "soft-prompt")}
 
 {TITLE}
 

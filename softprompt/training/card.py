@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from softprompt.config.train import Train
+from softprompt.provenance.base_name import card_header, how_to_load
 from softprompt.training.methods import learning_rate
 
 
@@ -15,14 +16,7 @@ def model_card(base: Path, train: Train, validation_loss: float, step: int) -> s
     source = json.loads((base / "source.json").read_text(encoding="utf-8"))["source"]
     method = train.method.replace("_", " ")
     rows = train.batch_size * train.gradient_accumulation_steps
-    return f"""---
-base_model: {base.as_posix()}
-library_name: peft
-pipeline_tag: text-generation
-tags:
-- {method.replace(" ", "-")}
-- soft-prompt
----
+    return f"""{card_header(base, method.replace(" ", "-"), "soft-prompt")}
 
 # Soft prompt for {source}
 
@@ -31,14 +25,10 @@ tags:
 {train.lr_scheduler_type} schedule, {rows} rows a step. This is the prompt of step {step},
 where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
 
-From the root of the repository that made it:
+With this folder as ADAPTER:
 
 ```python
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-
-model = AutoPeftModelForCausalLM.from_pretrained("models/adapter")
-tokenizer = AutoTokenizer.from_pretrained("{base.as_posix()}")
+{how_to_load(base)}
 ```
 
 Questions have to be put as in training: `origin.json` has the chat template, its variables, the date that it takes for
