@@ -11,10 +11,11 @@ from softprompt.data.readers import Rows, Wanted, select_data_files
 from softprompt.data.readers.splits import wanted_files
 from softprompt.data.rows import RAW_SCHEMA
 from softprompt.data.rows.parts import PART
+from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, write_json
 from softprompt.runtime.paths import RAW
 from softprompt.runtime.progress import quiet_libraries
-from softprompt.sources import fetched
+from softprompt.sources import fetched, local, of_source
 
 
 def main(params: Params) -> None:
@@ -29,14 +30,18 @@ def main(params: Params) -> None:
     with output_folder(RAW) as folder:
         with pq.ParquetWriter(folder / "rows.parquet", RAW_SCHEMA) as writer:
             for source, wanted in _wanted(data).items():
-                read, bad = 0, 0
-                files = partial(wanted_files, {want.key: want.slice for want in wanted}, data.subset)
-                with fetched(_of(source, data), "data", select_data_files, files) as found:
-                    rows = Rows(found, data, wanted)
+                own, counts, bad = _of(source, data), dict.fromkeys((want.split for want in wanted), 0), 0
+                files = partial(wanted_files, {want.key: want.slice for want in wanted}, own.subset)
+                with fetched(own, "data", select_data_files, files, _key(wanted[0])) as found:
+                    if own.subset is not None and not found.whole:
+                        raise InputError(
+                            "data.subset: single files have no subsets; set it to null, or name the data set"
+                        )
+                    rows = Rows(found, own, wanted)
                     for want in wanted:
                         for part in _parts(rows.rows(want)):
                             writer.write_table(pa.Table.from_pylist(part, schema=RAW_SCHEMA))
-                            read += len(part)
+                            counts[want.split] += len(part)
                             bad += sum(bool(row["fault"]) for row in part)
                     record = {
                         **found.record,
@@ -44,9 +49,14 @@ def main(params: Params) -> None:
                         "split": " and ".join(want.slice or "all" for want in wanted),
                     }
                 records[source] = record
+                # Slices may share rows: their sum can be more than there are.
+                shares = counts.items() if len(counts) > 1 else ()
+                read = (
+                    " and ".join(f"{count:,} for {split}" for split, count in shares) or f"{counts[wanted[0].split]:,}"
+                )
                 note = f", {bad:,} of them bad (prepare says why)" if bad else ""
                 print(
-                    f"fetch_data: {record['source']}: {read:,} of {rows.count:,} rows in {RAW}/rows.parquet{note}",
+                    f"fetch_data: {record['source']}: {read} of {rows.count:,} rows in {RAW}/rows.parquet{note}",
                     flush=True,
                 )
         first, *others = records.values()
@@ -54,22 +64,51 @@ def main(params: Params) -> None:
 
 
 def _wanted(data: Data) -> dict[str, list[Wanted]]:
-    """What is wanted of each source, the first of which is `data.source`."""
+    """What is wanted of each source, the first of which is `data.source`; of two names of one, under the first."""
     wanted = {data.source: [Wanted("train", data.split, "data.split")]}
+    names = {local.resolved(data.source): data.source}
     for split in ("validation", "test"):
         source, part = getattr(data, f"{split}_source"), getattr(data, f"{split}_split")
         if source or part:
-            wanted.setdefault(source or data.source, []).append(Wanted(split, part, f"data.{split}_split"))
+            name = names.setdefault(local.resolved(source or data.source), source or data.source)
+            wanted.setdefault(name, []).append(Wanted(split, part, f"data.{split}_split"))
+    _check_names(data, set(names))
     return wanted
 
 
+def _check_names(data: Data, sources: set[str]) -> None:
+    """Refuse a mapping that names another source: a slip of the pen would leave the meant one at its default.
+
+    Raises:
+        InputError: naming it.
+    """
+    for key, known in (("revision", sources | set(map(local.repository, sources))), ("subset", sources)):
+        value = getattr(data, key)
+        for name in value if isinstance(value, dict) else ():
+            if local.resolved(name) not in known:
+                raise InputError(f"data.{key}: {name!r} is no source of data; they are {', '.join(sorted(sources))}")
+
+
+def _key(wanted: Wanted) -> str:
+    """The parameter that names the source."""
+    return "source" if wanted.split == "train" else f"{wanted.split}_source"
+
+
 def _of(source: str, data: Data) -> Data:
-    """`data` of one of its sources: a revision or a hash that stands alone is of `data.source`."""
+    """`data` of one of its sources: of a mapping what was written for it. Of what stands alone, a hash is of
+    `data.source`, a revision of all of its repository, a subset of those of the two that have subsets."""
+    first, own = local.resolved(data.source), local.resolved(source)
+    repository = local.repository(first)
+    alone = {
+        "sha256": own == first,
+        "revision": local.repository(own) == repository,
+        "subset": own in (first, repository),
+    }
     update: dict = {"source": source}
-    if source != data.source and not isinstance(data.sha256, dict):
-        update["sha256"] = None
-    if source.partition("#")[0] != data.source.partition("#")[0] and not isinstance(data.revision, dict):
-        update["revision"] = None
+    for key, fits in alone.items():
+        value = getattr(data, key)
+        given = isinstance(value, dict) or fits
+        update[key] = of_source(value, own, exact=key != "revision") if given else None
     return data.model_copy(update=update)
 
 

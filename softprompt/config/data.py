@@ -61,9 +61,9 @@ class Data(Section):
     source: Source
     validation_source: Source | None
     test_source: Source | None
-    revision: Revision | dict[str, Revision] | None
+    revision: Revision | dict[Source, Revision] | None
     sha256: Checksum
-    subset: Name | None
+    subset: Name | dict[Source, Name] | None
     split: Name
     validation_split: Name | None
     test_split: Name | None
