@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import disk_is_full
 from softprompt.runtime.progress import tqdm
+from softprompt.sources.repository import HEADER
 from softprompt.sources.request import Files, Request, fixed_part, relative_target
 
 HINT = "check the address, the network and credentials"
@@ -26,27 +27,18 @@ def fetch(request: Request) -> Files:
     if request.kind == "model":
         raise InputError(f"{request.scheme}:// is for data; a model comes from a hub, a package or a path")
     import fsspec
-    from fsspec.callbacks import TqdmCallback
 
     try:
         system, path = fsspec.core.url_to_fs(request.source)
-        found, whole = _objects(system, path, request)
-        sizes = {name: system.info(name).get("size") or 0 for name in found}
-        free = shutil.disk_usage(request.folder).free
-        if sum(sizes.values()) > free:
-            raise InputError(
-                f"not enough disk: {sum(sizes.values()) / 1e9:.2f} GB are needed in {request.folder.parent}, "
-                f"{free / 1e9:.2f} GB are free; free some, or name another place in TMPDIR"
+        objects, whole = _objects(system, path, request)
+        chosen = request.select(sorted(objects.values()))
+        if whole and request.wanted is not None:
+            described = _download(
+                system, {name: file for name, file in objects.items() if file.as_posix() == HEADER}, request
             )
-        files = []
-        for name, file in found.items():
-            (request.folder / file).parent.mkdir(parents=True, exist_ok=True)
-            bar = TqdmCallback(tqdm_kwargs={"desc": file.name, "unit": "B", "unit_scale": True}, tqdm_cls=tqdm)
-            system.get_file(name, str(request.folder / file), callback=bar)
-            size = (request.folder / file).stat().st_size
-            if sizes[name] and size != sizes[name]:
-                raise InputError(f"{file} is incomplete: {size} of {sizes[name]} bytes; run the same command again")
-            files.append(request.folder / file)
+            names = [file.as_posix() for file in chosen]
+            chosen = [Path(name) for name in request.wanted(names, next(iter(described), None), None)[0]]
+        files = _download(system, {name: file for name, file in objects.items() if file in chosen}, request)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -81,10 +73,30 @@ def _objects(system: Any, path: str, request: Request) -> tuple[dict[str, Path],
         files = {}
     if not files:
         raise FileNotFoundError(path)
-    chosen = request.select(sorted(files.values()))
-    if whole and request.wanted is not None:
-        chosen = [Path(name) for name in request.wanted([file.as_posix() for file in chosen], None, None)[0]]
-    return {name: file for name, file in sorted(files.items()) if file in chosen}, whole
+    return dict(sorted(files.items())), whole
+
+
+def _download(system: Any, objects: dict[str, Path], request: Request) -> list[Path]:
+    """Where the objects lie, once they are there and whole."""
+    from fsspec.callbacks import TqdmCallback
+
+    sizes = {name: system.info(name).get("size") or 0 for name in objects}
+    free = shutil.disk_usage(request.folder).free
+    if sum(sizes.values()) > free:
+        raise InputError(
+            f"not enough disk: {sum(sizes.values()) / 1e9:.2f} GB are needed in {request.folder.parent}, "
+            f"{free / 1e9:.2f} GB are free; free some, or name another place in TMPDIR"
+        )
+    files = []
+    for name, file in objects.items():
+        (request.folder / file).parent.mkdir(parents=True, exist_ok=True)
+        bar = TqdmCallback(tqdm_kwargs={"desc": file.name, "unit": "B", "unit_scale": True}, tqdm_cls=tqdm)
+        system.get_file(name, str(request.folder / file), callback=bar)
+        size = (request.folder / file).stat().st_size
+        if sizes[name] and size != sizes[name]:
+            raise InputError(f"{file} is incomplete: {size} of {sizes[name]} bytes; run the same command again")
+        files.append(request.folder / file)
+    return files
 
 
 def _line(error: BaseException) -> str:

@@ -4,12 +4,14 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from softprompt.data.readers import select_data_files
+from softprompt.data.readers import Rows, Wanted, select_data_files
+from softprompt.data.readers.splits import wanted_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import select_model_files
@@ -120,6 +122,11 @@ def bucket() -> Iterator[str]:
         client.create_bucket(Bucket="rows")
         for name in ("zh/a.json", "zh/b.json", "zh/more/c.json", "zh/LICENSE", "en/a.json"):
             client.put_object(Bucket="rows", Key=name, Body=ROWS)
+        header = (
+            "---\nconfigs:\n- {config_name: de, data_files: de.json}\n- {config_name: en, data_files: en.json}\n---\n"
+        )
+        for name, body in {"README.md": header.encode(), "de.json": b"no JSON", "en.json": ROWS}.items():
+            client.put_object(Bucket="rows", Key=f"described/{name}", Body=body)
         yield "s3://rows"
     server.stop()
 
@@ -137,6 +144,21 @@ class TestBucket:
         assert contents(f"{bucket}/zh/a.json") == {"a.json": ROWS}
         assert contents(f"{bucket}/zh") == {"a.json": ROWS, "b.json": ROWS, "more/c.json": ROWS}
         assert contents(f"{bucket}/zh/?.json") == {"a.json": ROWS, "b.json": ROWS}
+
+    def test_a_folder_has_the_subsets_that_its_header_says(self, bucket: str) -> None:
+        from s3fs import S3FileSystem
+
+        def first_row(subset: str | None) -> dict:
+            data, wanted = data_params(f"{bucket}/described", subset=subset), [Wanted("train", "train", "data.split")]
+            files = partial(wanted_files, {"data.split": "train"}, subset)
+            with fetched(data, "data", select_data_files, files) as found:
+                assert [file.name for file in found.files] == ["en.json"], "no other file is fetched"
+                return next(Rows(found, data, wanted).rows(wanted[0]))
+
+        assert [turn["content"] for turn in first_row("en")["messages"]] == ["a", "b"]
+        S3FileSystem.clear_instance_cache()
+        with pytest.raises(InputError, match=r"data.subset: one has to be named; the data set has: de, en"):
+            first_row(None)
 
     def test_objects_of_one_name_keep_their_folders(self, bucket: str) -> None:
         assert contents(f"{bucket}/*/a.json") == {"en/a.json": ROWS, "zh/a.json": ROWS}
