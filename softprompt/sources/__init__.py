@@ -18,6 +18,7 @@ from softprompt.runtime.outputs import sha256_of
 from softprompt.runtime.secrets import redacted
 from softprompt.sources import huggingface, local, modelscope, pypi, remote
 from softprompt.sources.kinds import check_kind
+from softprompt.sources.repository import HEADER
 from softprompt.sources.request import Files, Request, Select, WantedFiles
 
 if TYPE_CHECKING:  # a stage depends on its own section's schema only
@@ -74,9 +75,10 @@ def fetched(
             if revision is not None and scheme not in ("hf", "ms"):
                 raise InputError(f"{section}.revision is for hf:// and ms:// sources; set it to null")
             found = SCHEMES[scheme](request) if separator else _local(source, request)
-            for file in found.files:
+            wanted_files = [file for file in found.files if file not in found.unwanted]
+            for file in wanted_files:
                 check_kind(file)
-            sha256 = digest(found.files, found.base)
+            sha256 = digest(wanted_files, found.base)
         except (InputError, OSError, RuntimeError) as error:
             if disk_is_full(error) or _is_of_another_parameter(error, params, section):
                 raise
@@ -121,7 +123,12 @@ def _local(source: str, request: Request) -> Files:
             f"dvc repro --force fetch_{request.section}",
             flush=True,
         )
-    return found
+    if not found.whole or request.wanted is None:
+        return found
+    names = {file.relative_to(found.base).as_posix(): file for file in found.files}
+    header = found.base / HEADER
+    wanted = request.wanted(list(names), header if header.is_file() else None, None)[0]
+    return replace(found, unwanted=frozenset(file for name, file in names.items() if name not in wanted))
 
 
 def digest(files: list[Path], base: Path) -> str:

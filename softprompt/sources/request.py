@@ -56,6 +56,7 @@ class Files:
         files: where they lie.
         base: the folder that their relative paths start at: two files may have one name.
         whole: whether they are a folder's or a repository's, and not named one by one: their names tell the splits.
+        unwanted: those of the files none of whose rows is wanted: they are counted, but not checked.
         repository: OWNER/NAME of a hub's repository; None for every other source.
         elsewhere: files there that were not fetched, since none of their rows is wanted -> how many rows they have.
         record: for source.json: what was asked for, and what it was; of a scheme, what a hub made of the revision.
@@ -64,6 +65,7 @@ class Files:
     files: list[Path]
     base: Path
     whole: bool = False
+    unwanted: frozenset[Path] = frozenset()
     repository: str | None = None
     elsewhere: dict[str, int] = field(default_factory=dict)
     record: dict[str, str | None] = field(default_factory=dict)

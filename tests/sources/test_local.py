@@ -1,5 +1,6 @@
 """Local sources: links that DVC can and can't see through, and what lies where it does not look."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,22 @@ def test_what_stands_in_place_of_a_file_is_named_with_its_source(root: Path) -> 
         fetched(data_params("data/local/data.csv"), "data", select_data_files),
     ):
         pass
+
+
+def test_files_of_splits_that_nobody_wants_are_neither_checked_nor_hashed(
+    run: Run, refusal: Refusal, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (project / "toy/set").mkdir()
+    (project / "toy/set/train.json").write_text(ROWS, encoding="utf-8")
+    (project / "toy/set/test.json").write_text(ROWS, encoding="utf-8")
+    one = hashlib.sha256(ROWS.encode()).hexdigest()
+    write_params(project, **{"data.source": "toy/set", "data.sha256": one})
+    run("fetch_data")
+    assert "toy/set: 1 of 2 rows" in capfd.readouterr().out
+    (project / "toy/set/test.json").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
+    run("fetch_data")
+    changes = {"data.sha256": None, "data.test_split": "test"}
+    assert "test.json is a Git LFS pointer" in refusal("fetch_data", **changes)
+    header = "---\nconfigs:\n- {config_name: default, data_files: no.json}\n---\n"
+    (project / "toy/set/README.md").write_text(header, encoding="utf-8")
+    assert "README.md: no data file matches no.json, of its split train" in refusal("fetch_data")

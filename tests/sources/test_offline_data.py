@@ -115,3 +115,16 @@ def test_names_in_upper_case_and_ndjson_are_data(hub, name) -> None:
     hub.repository(name, "datasets").commit({"Train.JSONL": lines(ROWS[:3]), "Test.NDJSON": lines(ROWS[3:5])})
     assert len(read(f"hf://{name}")[0]) == 3
     assert len(read(f"hf://{name}", "test")[0]) == 2
+
+
+def test_what_datasets_saved_has_the_splits_of_its_own_files(hub, name, tmp_path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    DatasetDict(old=Dataset.from_list(ROWS[:3]), new=Dataset.from_list(ROWS[3:5])).save_to_disk(tmp_path / "saved")
+    files = {
+        path.relative_to(tmp_path / "saved").as_posix(): path.read_bytes()
+        for path in (tmp_path / "saved").rglob("*")
+        if path.is_file()
+    }
+    hub.repository(name, "datasets").commit(files)
+    assert read(f"hf://{name}", "new")[0] == [("q3", "a3"), ("q4", "a4")]
