@@ -76,7 +76,8 @@ def main(params: Params) -> None:
         live.step, live.summary = step, {"validation": loss}
         live.make_summary()
         set_base_name(model.active_peft_config, base)
-        model.save_pretrained(str(folder))
+        # Of the frozen embeddings nothing is saved; "auto" would look for the base model by its name to find that out.
+        model.save_pretrained(str(folder), save_embedding_layers=False)
         (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
         write_origin(folder, origin)
     print(

@@ -105,7 +105,7 @@ def prefix(
     exported = as_prefix(variants.model)
     _check_free(out, _is_exported_folder, force)  # again: the model took its time
     with output_folder(out) as folder:
-        exported.save_pretrained(str(folder))
+        exported.save_pretrained(str(folder), save_embedding_layers=False)
         (folder / "README.md").write_text(_card(variants.virtual_tokens, source), encoding="utf-8")
         shutil.copy(source / ORIGIN, folder / ORIGIN)
     print(f"{out}: keys and values of {variants.virtual_tokens} virtual tokens, an adapter of prefix tuning")
