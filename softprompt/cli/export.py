@@ -100,11 +100,13 @@ def prefix(
     _check_free(out, _is_exported_folder, force)
     variants = load_variants(adapter, load_params())
     _embeddings_of(variants)
+    from softprompt.provenance.base_name import set_base_name
     from softprompt.provenance.origin import ORIGIN
 
     exported = as_prefix(variants.model)
     _check_free(out, _is_exported_folder, force)  # again: the model took its time
     with output_folder(out) as folder:
+        set_base_name(exported.active_peft_config, BASE_MODEL)
         exported.save_pretrained(str(folder), save_embedding_layers=False)
         (folder / "README.md").write_text(_card(variants.virtual_tokens, source), encoding="utf-8")
         shutil.copy(source / ORIGIN, folder / ORIGIN)
@@ -126,7 +128,6 @@ def as_prefix(model: "SharedPrefixModel") -> "PeftModelForCausalLM":
 
     from softprompt.engine.prefix import run_prefix
     from softprompt.engine.sharing import obstacle
-    from softprompt.provenance.base_name import set_base_name
 
     frozen, virtual_tokens = model.frozen, model.active_peft_config.num_virtual_tokens
     if reason := obstacle(frozen, virtual_tokens):
@@ -139,7 +140,6 @@ def as_prefix(model: "SharedPrefixModel") -> "PeftModelForCausalLM":
         num_virtual_tokens=virtual_tokens,
         inference_mode=True,
     )
-    set_base_name(config, BASE_MODEL)
     exported = PeftModelForCausalLM(frozen, config)
     try:
         initialize_kv_prefix_from_past_key_values(exported, past_key_values=cache)
