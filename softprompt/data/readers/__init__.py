@@ -12,13 +12,13 @@ from softprompt.data.readers.formats import is_beside_data, open_table, select_d
 from softprompt.data.readers.layouts import Layout, layout_of, layouts_of
 from softprompt.data.readers.records import Options, Table
 from softprompt.data.readers.saved import saved_splits
-from softprompt.data.readers.splits import SPLIT, files_by_split, named_splits, slices
+from softprompt.data.readers.splits import SPLIT, asked_splits, files_by_split, named_splits, slices
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.progress import tqdm
 from softprompt.sources.repository import HEADER
 from softprompt.sources.request import Files
 
-__all__ = ["Rows", "Wanted", "select_data_files", "wanted_splits"]
+__all__ = ["Rows", "Wanted", "select_data_files"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,6 @@ class Wanted:
     split: str
     slice: str | None
     key: str
-
-
-def wanted_splits(wanted: list[Wanted]) -> set[str] | None:
-    """The splits of a source that rows are wanted of; None: all."""
-    if any(want.slice is None for want in wanted):
-        return None
-    return {split for want in wanted for split in named_splits(want.slice or "")}
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ class Rows:
             splits = {SPLIT: sorted(names)}
         self._options = Options(data.encoding, data.delimiter)
         self.data, self.repository = data, found.repository
-        read = wanted_splits(wanted)
+        read = asked_splits(want.slice for want in wanted)
         self._parts = {
             split: [self._part(name, names.get(name), found) for name in files] if read is None or split in read else []
             for split, files in splits.items()

@@ -3,7 +3,7 @@
 import glob
 import re
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -125,6 +125,16 @@ def _configuration(header: str, subset: str | dict[str, str] | None) -> dict[str
     return configurations[name]
 
 
+def asked_splits(slices: Iterable[str | None]) -> set[str] | None:
+    """The splits that rows are wanted of by expressions, of which None stands for all rows; None: all splits."""
+    asked: set[str] = set()
+    for expression in slices:
+        if expression is None:
+            return None
+        asked |= named_splits(expression)
+    return asked
+
+
 def wanted_files(
     wanted: Mapping[str, str | None],
     subset: str | dict[str, str] | None,
@@ -144,13 +154,12 @@ def wanted_files(
     if any(name.endswith(".arrow") for name in names):  # saved by `datasets`: its own files say more than the names
         return list(names), {}
     expressions = {key: slice for key, slice in wanted.items() if slice is not None}
-    everything = len(expressions) < len(wanted)
-    asked = None if everything else set().union(*map(named_splits, expressions.values()))
+    asked = asked_splits(wanted.values())
     found = files_by_split(names, header, subset, asked)
     # Without a file of such a split it is read, and said, which splits there are.
     splits = {split: files for split, files in found.items() if asked is None or split in asked} or found
     files = sorted({name for files in splits.values() for name in files}) or list(names)
-    sliced = not everything and any("[" in slice for slice in expressions.values())
+    sliced = asked is not None and any("[" in slice for slice in expressions.values())
     if (
         rows_of is None
         or not sliced
