@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import transformers
 from peft import PeftConfig, PeftModelForCausalLM, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
-from transformers import PreTrainedModel
+from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedModel
 
 from softprompt.engine.model import SharedPrefixModel
 
@@ -121,3 +121,13 @@ def make_pair(architecture: str, method: str, **changes: Any) -> tuple[SharedPre
     base = make_base(architecture, **changes)
     peft = with_prompt(PeftModelForCausalLM, copy.deepcopy(base), method).eval()
     return with_prompt(SharedPrefixModel, base, method), peft
+
+
+def longrope(limit: int = 64) -> Phi3ForCausalLM:
+    factors = {
+        "short_factor": [1.0] * 4,
+        "long_factor": [3.0, 4.0, 5.0, 6.0],
+        "original_max_position_embeddings": limit,
+    }
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, **factors}
+    return Phi3ForCausalLM(Phi3Config(**USUAL, rope_parameters=rope, original_max_position_embeddings=limit))

@@ -11,7 +11,6 @@ import pytest
 
 from softprompt.config.data import Data
 from softprompt.data.readers import Rows, Wanted, select_data_files
-from softprompt.data.readers.splits import slices
 from softprompt.runtime.errors import InputError
 from softprompt.sources.request import Files
 from tests.toy import data_params
@@ -270,33 +269,3 @@ def test_columns_that_fit_no_format_or_two(tmp_path: Path, record: dict, params:
     path = tmp_path / "r.json"
     path.write_text(json.dumps([record]), encoding="utf-8")
     assert expected in refused(path, params)
-
-
-@pytest.mark.parametrize(
-    ("split", "expected"),
-    [
-        ("train", [("train", range(25))]),
-        ("train[:10%]", [("train", range(2))]),
-        ("train[5:8]", [("train", range(5, 8))]),
-        ("train[-2:]", [("train", range(23, 25))]),
-        ("train[:1]+test", [("train", range(1)), ("test", range(4))]),
-    ],
-)
-def test_slices_are_those_of_datasets(split: str, expected: list[tuple[str, range]]) -> None:
-    assert slices({"train": 25, "test": 4}, split) == expected
-
-
-@pytest.mark.parametrize(
-    ("split", "expected"),
-    [
-        ("dev", "no split dev; the data set has: train, test"),
-        ("train[", "slice syntax"),
-        ("train[:1.5%]", "slice syntax"),
-        ("train[:150%]", "slice syntax"),
-        ("train[:0]", "selects none of the 25 rows"),
-    ],
-)
-def test_a_bad_slice_is_refused(split: str, expected: str) -> None:
-    with pytest.raises(InputError) as error:
-        slices({"train": 25, "test": 4}, split)
-    assert expected in str(error.value)
