@@ -19,7 +19,7 @@ dvc exp run --queue --name small -S train.num_virtual_tokens=2 -S seed=1,7 evalu
 def test_a_sweep_is_run_and_shown(clone: Path, browser: Browser) -> None:
     """Beside what others have: a task in the queue, and an experiment by the name that the sweep would take."""
     call(clone, "dvc exp run --temp --name small-1 -S train.max_steps=2 train")
-    mine = call(clone, "git for-each-ref refs/exps")
+    (mine,) = (line for line in call(clone, "git for-each-ref refs/exps").splitlines() if line.endswith("/small-1"))
     call(clone, "dvc exp run --queue --name waiting -S train.max_steps=3")
     (clone / "experiments/small.sh").write_text(SMALL, encoding="utf-8")
     output = call(clone, "make sweep NAME=small")
@@ -59,7 +59,7 @@ def test_a_sweep_is_run_and_shown(clone: Path, browser: Browser) -> None:
     assert "done before" not in output
     assert log(clone, "small-4").count("is cached - skipping run") == 2
     refs = call(clone, "git for-each-ref refs/exps")
-    assert mine in refs
+    assert mine in refs.splitlines()
     assert [f"/small-{number}\n" in refs for number in range(1, 6)] == [True] * 4 + [False]
     assert re.search(r"waiting +\S+ +\S+ +Queued", call(clone, "dvc queue status"))
     call(clone, "dvc queue remove -q --all")
