@@ -104,8 +104,18 @@ class Template:
         Raises:
             RowError: if the template doesn't take them.
         """
-        pieces = _pieces(self._form.to_answer(self._turns(messages)), [])
-        (ids,) = self._encoder.ids([[text for text, _ in pieces]])
+        return self._ids_of(self._form.to_answer(self._turns(messages)))
+
+    def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of a whole conversation, up to where the next question's turn begins.
+
+        Raises:
+            RowError: if the template doesn't take it.
+        """
+        return self._ids_of(self._form.whole(self._turns(messages)))
+
+    def _ids_of(self, rendered: Rendered) -> list[int]:
+        (ids,) = self._encoder.ids([[text for text, _ in _pieces(rendered, [])]])
         return self._encoder.begun([token for piece in ids for token in piece])
 
     def content_of(self, answer: str) -> str:

@@ -97,6 +97,15 @@ class ChatTemplate:
         text = self._prompt(turns)
         return Rendered(text, self._answers(turns, text, ()))
 
+    def whole(self, turns: Sequence[Message]) -> Rendered:
+        """A conversation with all that the template writes after its last turn.
+
+        Raises:
+            RowError: if the template refuses it.
+        """
+        text = self._render(turns)
+        return Rendered(text, self._answers(turns, text, ()))
+
     def _answers(self, turns: Sequence[Message], text: str, learnt: Sequence[int]) -> dict[int, tuple[int, int]]:
         answers = {}
         for place, turn in enumerate(turns):

@@ -34,6 +34,10 @@ class LiteralTemplate:
         """A conversation up to where the next answer begins."""
         return self._rendered(turns, "")
 
+    def whole(self, turns: Sequence[Message]) -> Rendered:
+        """A conversation with its last answer's end."""
+        return self._rendered(turns, "")
+
     def _rendered(self, turns: Sequence[Message], input: str) -> Rendered:
         """Without {input} in the text the input follows the instruction, on a new line: nothing is lost."""
         if any(turn["role"] == "system" for turn in turns):
