@@ -51,8 +51,8 @@ def main(params: Params) -> None:
     # What `evaluate` would refuse, as far as it can be known before hours of training.
     check_lengths(
         base_model,
-        hard=len(hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt, base_model.config)),
-        soft=params.train.num_virtual_tokens,
+        hard=max(map(len, hard_prompt_tokens(tokenizer, params.evaluate.hard_prompts, base_model.config))),
+        soft=params.train.virtual_tokens,
         longest_row=max(longest, params.general.block_tokens if params.general.source else 0),
         longest_question=1,
         new_tokens=params.evaluate.generate.max_new_tokens or 1,

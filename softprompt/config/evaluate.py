@@ -21,16 +21,23 @@ class Generate(Section):
 class Evaluate(Section):
     """See params.yaml for the meaning of each key."""
 
-    hard_prompt: Text
+    hard_prompt: Text | Annotated[list[Text], Field(min_length=1)]
+    few_shot: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    few_shot_seed: Annotated[int, Field(ge=0, lt=2**32)]
     batch_size: Positive
     rows: Positive | None
     rows_seed: Annotated[int, Field(ge=0, lt=2**32)]
     generate: Generate
 
+    @property
+    def hard_prompts(self) -> list[str]:
+        """The texts of `hard_prompt`, one or several."""
+        return [self.hard_prompt] if isinstance(self.hard_prompt, str) else self.hard_prompt
+
     @field_validator("hard_prompt")
     @classmethod
-    def is_a_text(cls, text: str) -> str:
+    def has_texts(cls, given: str | list[str]) -> str | list[str]:
         """Refuse white space only."""
-        if not text.strip():
-            raise ValueError("a text: the baseline that the tuned prompt is measured against")
-        return text
+        if not all(text.strip() for text in ([given] if isinstance(given, str) else given)):
+            raise ValueError("a text, or a list of texts: the baseline that the tuned prompt is measured against")
+        return given

@@ -73,6 +73,7 @@ class Section(BaseModel):
     @classmethod
     def is_unicode(cls, value: Any) -> Any:
         """Refuse half a surrogate pair, which no tokenizer and no file takes."""
-        if isinstance(value, str) and not is_text(value):
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and not is_text(text) for text in texts):
             raise ValueError("text without unpaired surrogates (\\ud800 to \\udfff)")
         return value

@@ -49,7 +49,7 @@ class Variants:
         origin = read_origin(adapter, base)
         tokenizer = AutoTokenizer.from_pretrained(base)
         frozen = load_base_model(base, params)
-        hard_prompt = hard_prompt_tokens(tokenizer, params.evaluate.hard_prompt, frozen.config)
+        hard_prompt = hard_prompt_tokens(tokenizer, params.evaluate.hard_prompts, frozen.config)[0]
         model = SharedPrefixModel.from_pretrained(frozen, str(adapter))
         return cls(model, tokenizer, Template(tokenizer, **origin.template_settings), hard_prompt)
 

@@ -1,7 +1,7 @@
 """Loading the frozen base model, for training and for evaluation alike."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -127,7 +127,7 @@ def check_lengths(
 
     Args:
         model: the base model.
-        hard: tokens of the hard prompt.
+        hard: tokens of the longest hard prompt.
         soft: tokens of the soft prompt.
         longest_row: tokens of the longest row.
         longest_question: tokens of the longest question that is answered.
@@ -142,19 +142,22 @@ def check_lengths(
     check_context(model, new_tokens + max(hard, soft), longest_question, answer)
 
 
-def hard_prompt_tokens(tokenizer: PreTrainedTokenizerBase, text: str, config: PretrainedConfig) -> list[int]:
-    """Token ids of `evaluate.hard_prompt`.
+def hard_prompt_tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], config: PretrainedConfig
+) -> list[list[int]]:
+    """Token ids of each text of `evaluate.hard_prompt`.
 
     Args:
         tokenizer: the model's.
-        text: the prompt.
+        texts: the prompts.
         config: the model's.
 
     Raises:
-        InputError: if it has none, or one that the model has no embedding of.
+        InputError: if one has none, or one that the model has no embedding of.
     """
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not ids:
-        raise InputError(f"evaluate.hard_prompt: {text!r} has no token in this model's vocabulary")
-    check_embedded(ids, tokenizer, config, "evaluate.hard_prompt")
-    return ids
+    found: list[list[int]] = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    for text, ids in zip(texts, found, strict=True):
+        if not ids:
+            raise InputError(f"evaluate.hard_prompt: {text!r} has no token in this model's vocabulary")
+        check_embedded(ids, tokenizer, config, "evaluate.hard_prompt")
+    return found

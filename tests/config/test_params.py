@@ -80,6 +80,7 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"threads": 10**6}, "threads: 1000000 is not allowed; allowed: at most 1024"),
         ({"train.learning_rate": 1e300}, "allowed: at most 1000000, or null"),
         ({"evaluate.hard_prompt": "a\ud800"}, "allowed: text without unpaired surrogates"),
+        ({"evaluate.hard_prompt": ["a", "b\ud800"]}, "allowed: text without unpaired surrogates"),
         (
             {"data.columns.instruction": "text", "data.columns.output": "text"},
             'data.columns.output: "text" is not allowed; allowed: a column that is not named twice',
@@ -140,6 +141,9 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"tokenize.template": "Q: A:"}, "text with {instruction} and, if wanted, {input}"),
         ({"tokenize.template": "Q: {instruction}", "tokenize.system": "Be nice."}, "tokenize.system: "),
         ({"evaluate.hard_prompt": " "}, "evaluate.hard_prompt: "),
+        ({"evaluate.hard_prompt": ["Be brief.", " "]}, "evaluate.hard_prompt: "),
+        ({"evaluate.hard_prompt": []}, "evaluate.hard_prompt: "),
+        ({"evaluate.few_shot": -1}, "evaluate.few_shot: -1 is not allowed; allowed: at least 0"),
         (
             {"tokenize.template": r"Q: {instruction}\n\nA: "},
             r"""text without a backslash followed by n, which is no line""",
