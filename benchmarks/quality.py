@@ -16,12 +16,14 @@ from dvclive import Live
 from transformers import AutoTokenizer
 
 from softprompt.config import Params, load_params
+from softprompt.data.templates import Template
 from softprompt.engine.row_losses import row_losses
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.outputs import verified, write_json
-from softprompt.runtime.paths import BASE_MODEL, RESULTS, SPLITS, TOKENIZED
+from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 from softprompt.training.base import load_base_model
+from softprompt.training.examples import taken_as_demonstrations
 from softprompt.training.initialise import new_soft_prompt
 from softprompt.training.training import tune
 
@@ -57,8 +59,13 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float]:
     """Train by `params`; the best prompt's loss on validation and test rows, in nats per label token, and its step."""
-    base = load_base_model(BASE_MODEL, params)
-    model = new_soft_prompt(base, AutoTokenizer.from_pretrained(BASE_MODEL), BASE_MODEL, params.train, params.seed)
+    base, tokenizer = load_base_model(BASE_MODEL, params), AutoTokenizer.from_pretrained(BASE_MODEL)
+    template = Template(tokenizer, **json.loads((TOKENIZED / "template.json").read_text(encoding="utf-8")))
+    shown, left = taken_as_demonstrations(
+        rows["train"], PREPARED / "train.parquet", template, params.train, params.seed
+    )
+    rows = {split: part.select_columns(["input_ids", "labels"]) for split, part in {**rows, "train": left}.items()}
+    model = new_soft_prompt(base, tokenizer, BASE_MODEL, params.train, seed=params.seed, demonstrations=shown)
     with (
         tempfile.TemporaryDirectory() as folder,
         Live(str(Path(folder) / "live"), save_dvc_exp=False, dvcyaml=None) as live,
@@ -97,10 +104,9 @@ def main() -> None:
     if unknown := set(arguments.recipes) - set(RECIPES):
         parser.error(f"unknown recipe {', '.join(sorted(unknown))}; allowed: {', '.join(RECIPES)}")
     params = load_params()
-    verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
+    verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare"), verified(TOKENIZED, "tokenize")
     quiet_libraries()
-    columns = ["input_ids", "labels"]
-    rows = {split: Dataset.from_file(str(TOKENIZED / f"{split}.arrow")).select_columns(columns) for split in SPLITS}
+    rows = {split: Dataset.from_file(str(TOKENIZED / f"{split}.arrow")) for split in SPLITS}
     results: dict[str, dict[str, dict[str, float]]] = {}
     for seed in arguments.seeds:
         for recipe in arguments.recipes or RECIPES:

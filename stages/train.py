@@ -5,7 +5,7 @@ from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.distributed.launch import launched
 from softprompt.runtime.outputs import output_folder, removed_on_failure, verified
-from softprompt.runtime.paths import ADAPTER, BASE_MODEL, RESULTS, SPLITS, TOKENIZED
+from softprompt.runtime.paths import ADAPTER, BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 
 REMEDY = (
@@ -17,12 +17,14 @@ REMEDY = (
 def main(params: Params) -> None:
     """Write the prompt of the lowest validation loss to models/adapter/ (PEFT's format), curves to results/train/."""
     base, tokenized = verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
+    prepared = verified(PREPARED, "prepare")
     from dataclasses import replace
 
     from datasets import Dataset
     from dvclive import Live
     from transformers import AutoTokenizer
 
+    from softprompt.data.templates import Template
     from softprompt.engine.packing import row_lengths
     from softprompt.provenance.base_name import set_base_name
     from softprompt.provenance.origin import origin_of_a_run, write_origin
@@ -34,16 +36,14 @@ def main(params: Params) -> None:
         naming_parameter,
     )
     from softprompt.training.card import model_card
+    from softprompt.training.examples import taken_as_demonstrations
     from softprompt.training.initialise import new_soft_prompt
     from softprompt.training.resume import checkpoint_folder, key_of_the_run
     from softprompt.training.show import peak_memory
     from softprompt.training.training import tune
 
     quiet_libraries()
-    rows = {
-        split: Dataset.from_file(str(tokenized / f"{split}.arrow")).select_columns(["input_ids", "labels"])
-        for split in SPLITS
-    }
+    rows = {split: Dataset.from_file(str(tokenized / f"{split}.arrow")) for split in SPLITS}
     longest = max(int(row_lengths(part).max()) for part in rows.values())
     del rows["test"]  # all but its lengths
     base_model = load_base_model(base, params)
@@ -57,12 +57,18 @@ def main(params: Params) -> None:
         longest_question=1,
         new_tokens=params.evaluate.generate.max_new_tokens or 1,
     )
-    model = new_soft_prompt(base_model, tokenizer, base, params.train, params.seed)
+    origin = origin_of_a_run()
+    template = Template(tokenizer, **origin.template_settings)
+    shown, rows["train"] = taken_as_demonstrations(
+        rows["train"], prepared / "train.parquet", template, params.train, params.seed
+    )
+    rows = {split: part.select_columns(["input_ids", "labels"]) for split, part in rows.items()}
+    model = new_soft_prompt(base_model, tokenizer, base, params.train, seed=params.seed, demonstrations=shown)
     if not distributed.is_first():  # it trains along; the first one writes
         with naming_parameter(REMEDY):
             tune(model, rows, params, distributed.share(None), None)
         return
-    origin = replace(origin_of_a_run(), chosen=chosen_by_auto(base_model, params, "train"))
+    origin = replace(origin, chosen=chosen_by_auto(base_model, params, "train"))
     with (
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
         output_folder(ADAPTER) as folder,
@@ -78,12 +84,11 @@ def main(params: Params) -> None:
         set_base_name(model.active_peft_config, base)
         # Of the frozen embeddings nothing is saved; "auto" would look for the base model by its name to find that out.
         model.save_pretrained(str(folder), save_embedding_layers=False)
-        (folder / "README.md").write_text(model_card(base, params.train, loss, step), encoding="utf-8")
+        card = model_card(base, params.train, model.virtual_tokens, loss, step)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         write_origin(folder, origin)
-    print(
-        f"train: {params.train.num_virtual_tokens} virtual tokens; validation loss {loss:.4f} at step {step}; "
-        f"at most {peak_memory()} of memory"
-    )
+    what = f"{model.virtual_tokens} virtual tokens" if model.virtual_tokens else f"LoRA of rank {params.train.lora_r}"
+    print(f"train: {what}; validation loss {loss:.4f} at step {step}; at most {peak_memory()} of memory")
 
 
 if __name__ == "__main__":

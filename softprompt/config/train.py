@@ -8,20 +8,26 @@ from softprompt.config.section import Positive, Section, Text
 
 # Of each method; the first is what `init: null` means.
 INITS = {
-    "prompt_tuning": ("text", "vocabulary", "random"),
+    "prompt_tuning": ("text", "demonstrations", "vocabulary", "random"),
     "p_tuning": ("random",),
-    "prefix_tuning": ("text", "random", "zero"),
+    "prefix_tuning": ("text", "demonstrations", "random", "zero"),
+    "lora": ("zero",),
 }
 
 
 class Train(Section):
     """See params.yaml for the meaning of each key."""
 
-    method: Literal["prompt_tuning", "p_tuning", "prefix_tuning"]
+    method: Literal["prompt_tuning", "p_tuning", "prefix_tuning", "lora"]
     num_virtual_tokens: Positive
-    init: Literal["random", "vocabulary", "text", "zero"] | None
+    init: Literal["random", "vocabulary", "text", "demonstrations", "zero"] | None
     init_text: Text | None
+    freeze_first: bool
+    residual: bool
+    keys_lr_ratio: Annotated[float, Field(ge=0, le=1e6)]
     encoder: Literal["mlp", "lstm"]
+    lora_r: Positive
+    lora_alpha: Annotated[float, Field(gt=0, le=1e6)]
     optim: Literal["adamw_torch", "adafactor"]
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] | None
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
@@ -39,6 +45,11 @@ class Train(Section):
     def initialisation(self) -> str:
         """`init`, or the method's default."""
         return self.init or INITS[self.method][0]
+
+    @property
+    def virtual_tokens(self) -> int:
+        """The most tokens that the method puts in front of a row."""
+        return 0 if self.method == "lora" else self.num_virtual_tokens
 
     @field_validator("init")
     @classmethod

@@ -31,17 +31,17 @@ from softprompt.engine.sharing import gap_in, looks_up_ids, obstacle, steady_len
 from softprompt.runtime.errors import InputError
 
 NO_LIMIT = 2**62
-METHODS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
+METHODS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING, PeftType.LORA)
 
 
 class SharedPrefixModel(PeftModelForCausalLM):
-    """A frozen causal language model conditioned on a soft prompt, exact and without repeated work.
+    """A frozen causal language model with what PEFT adds to it, exact and without repeated work.
 
     PEFT repeats the prompt for every row and makes logits at every position. Here a batch's loss costs one forward of
     batch 1 over one packed sequence, which has the prompt and what all rows begin with once and no padding, and logits
     at labels: see `softprompt.engine.packing` for the mathematics. `labels` select that path; without them, and with
     arguments that it doesn't know (`output_attentions`, `inputs_embeds`, …), forward is PEFT's own. Saved adapters are
-    PEFT's.
+    PEFT's. LoRA puts no prompt in front; its batches are packed all the same.
 
     The base model is frozen and in evaluation mode for good: dropout in it would differ between rows that share a
     prefix. Where an architecture can't share a prefix, PEFT's forward serves, and one warning says why.
@@ -50,10 +50,11 @@ class SharedPrefixModel(PeftModelForCausalLM):
         steady: positions up to which rotary embeddings don't depend on the longest one of a forward.
         graphs: CUDA graphs that training replays; None: there are none.
         compiled: whether the decoder's layers are compiled in packed forwards.
+        puts_prompt: whether virtual tokens stand in front of each row, as they do but for LoRA.
 
     Args:
         model: the base model; its parameters are frozen, and its linear layers become `FrozenLinear`.
-        peft_config: of prompt tuning, P-tuning or prefix tuning.
+        peft_config: of prompt tuning, P-tuning, prefix tuning or LoRA.
         adapter_name, kwargs: as PEFT's.
 
     Raises:
@@ -65,15 +66,16 @@ class SharedPrefixModel(PeftModelForCausalLM):
     ) -> None:
         if peft_config.peft_type not in METHODS:
             allowed = ", ".join(method.value for method in METHODS)
-            raise ValueError(f"SharedPrefixModel: {peft_config.peft_type} puts no prompt first; allowed: {allowed}")
-        if peft_config.peft_type != PeftType.PREFIX_TUNING and looks_up_ids(model):
+            raise ValueError(f"SharedPrefixModel: {peft_config.peft_type} is not known here; allowed: {allowed}")
+        if peft_config.peft_type in (PeftType.PROMPT_TUNING, PeftType.P_TUNING) and looks_up_ids(model):
             raise ValueError(
                 f"SharedPrefixModel: the layers of {type(model).__name__} look up token ids, which virtual tokens "
-                f"don't have; allowed: {PeftType.PREFIX_TUNING.value}"
+                f"don't have; allowed: {PeftType.PREFIX_TUNING.value}, {PeftType.LORA.value}"
             )
         freeze(model)
         super().__init__(model, peft_config, adapter_name, **kwargs)
-        self.prompted = True
+        self.puts_prompt = peft_config.is_prompt_learning
+        self.prompted = self.puts_prompt
         self.graphs: Graphs | None = None
         self.compiled = False
         self.eval()
@@ -81,7 +83,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
         gaps = gap_in(self.prompt())
         obstacles = {
             "losses": packing_obstacle(model, trained=trained) or gaps,
-            "answers": obstacle(model, peft_config.num_virtual_tokens) or gaps,  # type: ignore[attr-defined]
+            "answers": obstacle(model, self.virtual_tokens) or gaps,
         }
         self.steady = min(steady_lengths(model).values(), default=NO_LIMIT)
         self.packs_rows, self.shares_prefix = (reason is None for reason in obstacles.values())
@@ -109,15 +111,20 @@ class SharedPrefixModel(PeftModelForCausalLM):
         """Set the prompt's mode; the base model stays in evaluation mode."""
         super().train(mode)
         self.base_model.eval()
-        for module in self.prompt_encoder.modules():
+        for module in self.prompt_encoder.modules() if self.puts_prompt else ():
             if isinstance(module, nn.LSTM) and not module.dropout:
                 module.train()  # else cudnn refuses its backward; without dropout both modes compute the same
         return self
 
     @property
     def frozen(self) -> PreTrainedModel:
-        """The base model."""
-        return cast(PreTrainedModel, self.base_model)
+        """The base model; with LoRA, its layers have what was added to them."""
+        return cast(PreTrainedModel, self.get_base_model())
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Length of the prompt; of LoRA 0."""
+        return self.active_peft_config.num_virtual_tokens if self.puts_prompt else 0
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -132,7 +139,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
     def prompt(self) -> Tensor | DynamicCache | None:
         """The prompt of one row: embeddings, (1, virtual tokens, hidden), or a cache of keys and values.
 
-        None where the adapter is disabled (PEFT's `disable_adapter`).
+        None of LoRA, and where the adapter is disabled (PEFT's `disable_adapter`).
         """
         if not self.prompted:
             return None
@@ -197,13 +204,13 @@ class SharedPrefixModel(PeftModelForCausalLM):
     def _unpacked_losses(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         batch = {name: values.to(self.device) for name, values in collate(rows).items()}
         labels = batch.pop("labels")
-        forward = super().forward if self.prompted else self.frozen
+        forward = super().forward if self.prompted or not self.puts_prompt else self.frozen
         return losses_of_logits(forward(**batch).logits, labels)
 
     @property
     def _ahead(self) -> int:
         """Positions that the prompt takes."""
-        return self.active_peft_config.num_virtual_tokens if self.prompted else 0
+        return self.virtual_tokens if self.prompted else 0
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """As PEFT's `generate`: rows padded anywhere, answers equal to those of each row alone.

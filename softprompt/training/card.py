@@ -8,21 +8,33 @@ from softprompt.provenance.base_name import card_header, how_to_load
 from softprompt.training.methods import learning_rate
 
 
-def model_card(base: Path, train: Train, validation_loss: float, step: int) -> str:
+def model_card(base: Path, train: Train, virtual_tokens: int, validation_loss: float, step: int) -> str:
     """README.md of the adapter, in the hub's format: what it is, how it was made, how to load it.
 
     It says nothing that the train stage doesn't read: a card must not go stale when another stage's params change.
+
+    Args:
+        base: the base model's folder.
+        train: the section.
+        virtual_tokens: of the prompt.
+        validation_loss: in nats per answer token.
+        step: whose prompt it is.
     """
     source = json.loads((base / "source.json").read_text(encoding="utf-8"))["source"]
     method = train.method.replace("_", " ")
     rows = train.batch_size * train.gradient_accumulation_steps
+    what, kind = (
+        (f"{virtual_tokens} virtual tokens in front of the frozen model", "Soft prompt")
+        if virtual_tokens
+        else (f"Layers of rank {train.lora_r} beside those of the frozen model", "LoRA")
+    )
     return f"""{card_header(base, method.replace(" ", "-"), "soft-prompt")}
 
-# Soft prompt for {source}
+# {kind} for {source}
 
-{train.num_virtual_tokens} virtual tokens in front of the frozen model, in PEFT's format: {method},
+{what}, in PEFT's format: {method},
 {train.initialisation} initialisation, {train.optim} with a peak learning rate of {learning_rate(train):g},
-{train.lr_scheduler_type} schedule, {rows} rows a step. This is the prompt of step {step},
+{train.lr_scheduler_type} schedule, {rows} rows a step. This is the state of step {step},
 where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
 
 With this folder as ADAPTER:

@@ -1,40 +1,59 @@
 """A new soft prompt on a frozen model."""
 
 import sys
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from peft import PeftConfig, PeftType, PromptTuningConfig, initialize_kv_prefix_from_text
-from torch import nn
+from peft import PeftConfig, PeftType, PromptTuningConfig
+from peft.tuners.cartridge.utils import initialize_kv_prefix_from_past_key_values
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from softprompt.config.train import INITS, Train
 from softprompt.data.tokens import IGNORED, beginning_ids, check_embedded, embedded_ids
 from softprompt.engine.model import SharedPrefixModel
+from softprompt.engine.prefix import run_prefix
 from softprompt.engine.sharing import keeps_state, looks_up_ids
 from softprompt.runtime.errors import InputError
+from softprompt.training.drawing import draw, draw_lora, put
 from softprompt.training.methods import METHODS
+from softprompt.training.parametrisation import parametrise
 
 
 def new_soft_prompt(
-    base_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: Path, train: Train, seed: int
+    base_model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    base: Path,
+    train: Train,
+    *,
+    seed: int,
+    demonstrations: Sequence[int] = (),
 ) -> SharedPrefixModel:
-    """`base_model`, frozen, with a freshly initialised prompt in float32.
+    """`base_model`, frozen, with a freshly initialised prompt in float32, or with LoRA's layers.
 
     PEFT owns the modules and the initialisation from text; what is random is drawn with numpy, whose streams are the
     same on every CPU (torch's `randn` differs between instruction sets).
 
+    Args:
+        base_model: it.
+        tokenizer: the model's.
+        base: the model's folder.
+        train: the section.
+        seed: of what is drawn.
+        demonstrations: with `init: demonstrations`, the tokens that the prompt begins as, one virtual token each.
+
     Raises:
         InputError: if the model can't be tuned by the method, or begin as `train.init` says.
     """
-    if train.method != "prefix_tuning" and looks_up_ids(base_model):
-        remedy = "another model" if keeps_state(base_model) else "prefix_tuning (train.init: random or zero)"
+    if train.method in ("prompt_tuning", "p_tuning") and looks_up_ids(base_model):
+        remedy = "lora" if keeps_state(base_model) else "lora, or prefix_tuning (train.init: random or zero)"
         raise InputError(
             f"train.method: {train.method}: the layers of this {base_model.config.model_type} model look up token ids, "
             f"which virtual tokens don't have; allowed: {remedy}"
         )
+    if demonstrations:
+        train = train.model_copy(update={"num_virtual_tokens": len(demonstrations)})
     config = METHODS[train.method].config(train, base, base_model.config)
     if train.initialisation == "text":
         ids = tokenizer(train.init_text, add_special_tokens=False)["input_ids"]
@@ -46,33 +65,53 @@ def new_soft_prompt(
     # PEFT draws too, in vain but for `text`; fork_rng keeps that out of the global generator.
     with torch.random.fork_rng():
         model = _with_prompt(base_model, config)
-    encoder = model.get_submodule("prompt_encoder.default")
     generator = np.random.default_rng(seed)
+    if train.method == "lora":
+        draw_lora(model, generator)
+        return model
+    encoder = model.get_submodule("prompt_encoder.default")
     if train.initialisation == "random":
-        _draw(encoder, generator)
+        draw(encoder, generator)
     elif train.initialisation == "vocabulary":
         # Special tokens mean something else.
         ids = np.setdiff1d(embedded_ids(tokenizer, base_model.config), tokenizer.all_special_ids)
         wanted = train.num_virtual_tokens
         chosen = torch.from_numpy(generator.choice(ids, wanted, replace=len(ids) < wanted)).to(base_model.device)
         # As the layer puts them out: Gemma's multiplies its table by the square root of the hidden size.
-        _set(encoder.get_parameter("embedding.weight"), base_model.get_input_embeddings()(chosen))
-    elif train.initialisation == "text" and train.method == "prefix_tuning":
-        # PEFT cuts, but does not repeat. Where the texts meet tokens may merge, so that more of them are needed.
-        encode = partial(tokenizer.__call__, add_special_tokens=False)
-        repeats = train.num_virtual_tokens // len(ids) + 2
-        while len(encode(text := " ".join([train.init_text or ""] * repeats))["input_ids"]) < train.num_virtual_tokens:
-            repeats *= 2
-        try:
-            initialize_kv_prefix_from_text(model, encode, text=text, use_chat_template=False)
-        except (AttributeError, ValueError) as error:
-            # Gemma 3n's last layers have none, Gemma 4's have two shapes.
-            others = " or ".join(name for name in INITS[train.method] if name != "text")
-            raise InputError(
-                "train.init: text: PEFT takes a text's keys and values where each layer keeps its own, all of one "
-                f"shape, and this {base_model.config.model_type} model has other layers; allowed: {others}"
-            ) from error
+        put(encoder.get_parameter("embedding.weight"), base_model.get_input_embeddings()(chosen))
+    elif train.initialisation == "demonstrations" and train.method == "prompt_tuning":
+        shown = torch.tensor(demonstrations, device=base_model.device)
+        put(encoder.get_parameter("embedding.weight"), base_model.get_input_embeddings()(shown))
+    elif train.initialisation in ("text", "demonstrations") and train.method == "prefix_tuning":
+        _begin_as_keys_and_values(model, tokenizer, train, demonstrations)
+    parametrise(model, train, generator)
     return model
+
+
+def _begin_as_keys_and_values(
+    model: SharedPrefixModel, tokenizer: PreTrainedTokenizerBase, train: Train, demonstrations: Sequence[int]
+) -> None:
+    """Set the prefix to the keys and values of the demonstrations, or of `train.init_text`.
+
+    Raises:
+        InputError: if PEFT's prefix can't hold those of the model.
+    """
+    ids = list(demonstrations)
+    text = train.init_text or ""
+    while len(ids) < train.num_virtual_tokens:  # where two texts meet tokens may merge: how many there are is seen
+        ids, text = tokenizer(text, add_special_tokens=False)["input_ids"], f"{text} {text}"
+    ids = ids[: train.num_virtual_tokens]
+    try:
+        with torch.no_grad():
+            cache = run_prefix(model.frozen, None, torch.tensor(ids, device=model.device))
+        initialize_kv_prefix_from_past_key_values(model, past_key_values=cache)
+    except (AttributeError, ValueError) as error:
+        # Gemma 3n's last layers have none, Gemma 4's have two shapes.
+        others = " or ".join(name for name in INITS[train.method] if name not in ("text", "demonstrations"))
+        raise InputError(
+            f"train.init: {train.initialisation}: PEFT takes a text's keys and values where each layer keeps its own, "
+            f"all of one shape, and this {model.frozen.config.model_type} model has other layers; allowed: {others}"
+        ) from error
 
 
 def _with_prompt(base_model: PreTrainedModel, config: PeftConfig) -> SharedPrefixModel:
@@ -95,24 +134,6 @@ def _with_prompt(base_model: PreTrainedModel, config: PeftConfig) -> SharedPrefi
             f"{base_model.config.model_type} model ({reason}); allowed: {others}"
         ) from error
     return model
-
-
-def _draw(encoder: nn.Module, generator: np.random.Generator) -> None:
-    """The distributions that torch's modules have: standard normal embeddings, uniform layers of 1/sqrt(inputs)."""
-    for module in encoder.modules():
-        if isinstance(module, nn.Embedding):
-            drawn = generator.standard_normal(tuple(module.weight.shape), dtype=np.float32)
-            _set(module.weight, torch.from_numpy(drawn))
-        elif isinstance(module, nn.Linear | nn.LSTM):
-            bound = (module.hidden_size if isinstance(module, nn.LSTM) else module.in_features) ** -0.5
-            for parameter in module.parameters():
-                drawn = generator.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
-                _set(parameter, torch.from_numpy(drawn))
-
-
-@torch.no_grad()
-def _set(parameter: torch.Tensor, values: torch.Tensor) -> None:
-    parameter.copy_(values)
 
 
 def _say_how_text_fits(length: int, wanted: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
+from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
 from transformers import PretrainedConfig
 
 from softprompt.config.train import Train
@@ -26,10 +26,10 @@ class Method:
 
 def prompt_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
     """Prompt tuning (Lester et al. 2021, arXiv:2104.08691): the virtual tokens' embeddings are trained."""
-    names = {"random": "RANDOM", "vocabulary": "SAMPLE_VOCAB", "text": "TEXT"}
+    names = {"vocabulary": "SAMPLE_VOCAB", "text": "TEXT"}
     from_text = train.initialisation == "text"
     return PromptTuningConfig(
-        prompt_tuning_init=names[train.initialisation],
+        prompt_tuning_init=names.get(train.initialisation, "RANDOM"),
         prompt_tuning_init_text=train.init_text if from_text else None,
         tokenizer_name_or_path=base.as_posix() if from_text else None,
         **_common(train, base),
@@ -50,6 +50,17 @@ def prefix_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConf
     return PrefixTuningConfig(init_weights="zero" if train.initialisation == "zero" else None, **_common(train, base))
 
 
+def lora(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
+    """LoRA (Hu et al. 2021, arXiv:2106.09685): what is added to each linear layer but the last, of low rank."""
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base.as_posix(),
+        r=train.lora_r,
+        lora_alpha=train.lora_alpha,
+        target_modules="all-linear",
+    )
+
+
 def _common(train: Train, base: Path) -> dict[str, Any]:
     return {
         "task_type": "CAUSAL_LM",
@@ -65,8 +76,9 @@ METHODS = {
     # PEFT's comparison has 1e-4 in 5,000 steps. An encoder's layers take no more than what layers usually take; 1e-3
     # and 3e-3 were compared.
     "p_tuning": Method(p_tuning, {"adamw_torch": 1e-3, "adafactor": 1e-3}),
-    # PEFT's comparison has 5e-3 with keys and values of a text, in 5,000 steps; a short run wants more.
+    # In units of each layer's root mean square, see softprompt/training/parametrisation.py.
     "prefix_tuning": Method(prefix_tuning, {"adamw_torch": 1e-2, "adafactor": 1e-2}),
+    "lora": Method(lora, {"adamw_torch": 3e-3, "adafactor": 3e-3}),
 }
 
 

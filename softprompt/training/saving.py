@@ -19,6 +19,7 @@ from softprompt.runtime.outputs import write_json
 NAME = "checkpoint"
 PARTIAL = "partial"  # where a checkpoint is written, before it is renamed into place
 Entry = dict[str, float]
+Weights = dict[str, nn.Parameter]
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Progress:
         step: optimizer steps that are done.
         best_step: after which the validation loss was lowest; 0 is the untrained prompt.
         best_loss: that loss, in nats per label token.
-        best_prompt: the prompt's module then.
+        best_weights: what is trained as it was then, by name.
         without_gain: measurements since.
         history: what the curves show, in order: `step` and measurements by name.
     """
@@ -37,16 +38,16 @@ class Progress:
     step: int = 0
     best_step: int = 0
     best_loss: float = math.inf
-    best_prompt: dict[str, Tensor] = field(default_factory=dict)
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
     without_gain: int = 0
     history: list[Entry] = field(default_factory=list)
 
-    def measured(self, loss: float, prompt: nn.Module) -> None:
+    def measured(self, loss: float, weights: Weights) -> None:
         """Take a measurement of the validation loss into account."""
         self.without_gain += 1
-        if loss < self.best_loss or not self.best_prompt:
+        if loss < self.best_loss or not self.best_weights:
             self.best_step, self.best_loss, self.without_gain = self.step, loss, 0
-            self.best_prompt = {name: value.clone() for name, value in prompt.state_dict().items()}
+            self.best_weights = {name: weight.detach().clone() for name, weight in weights.items()}
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,14 @@ class Trained:
     """What a checkpoint holds the state of, besides `Progress`.
 
     PEFT's adapter format holds what an encoder puts out, not the encoder: training can't go on from it.
+
+    Attributes:
+        weights: what is trained, by name.
+        optimizer: theirs.
+        scheduler: of its learning rate.
     """
 
-    prompt: nn.Module
+    weights: Weights
     optimizer: Optimizer
     scheduler: LRScheduler
 
@@ -65,15 +71,15 @@ def save(folder: Path, trained: Trained, progress: Progress) -> None:
     """Write a checkpoint beside, rename it, then remove older ones: a killed run finds a whole one in `folder`."""
     older, partial = list(folder.glob(f"{NAME}-*")), folder / PARTIAL / f"{NAME}-{progress.step}"
     partial.mkdir(parents=True)
-    save_file(trained.prompt.state_dict(), partial / "prompt.safetensors")
-    save_file(progress.best_prompt, partial / "best.safetensors")
+    save_file({name: weight.detach() for name, weight in trained.weights.items()}, partial / "weights.safetensors")
+    save_file(progress.best_weights, partial / "best.safetensors")
     states = {
         "optimizer": trained.optimizer.state_dict(),
         "scheduler": trained.scheduler.state_dict(),
         "random": torch.get_rng_state(),
     }
     torch.save(states, partial / "optimizer.pt")
-    kept = {name: value for name, value in vars(progress).items() if name != "best_prompt"}
+    kept = {name: value for name, value in vars(progress).items() if name != "best_weights"}
     write_json(partial / "progress.json", kept)
     partial.rename(folder / partial.name)
     for checkpoint in older:
@@ -103,12 +109,18 @@ def clear_partial(folder: Path) -> None:
 
 def load(checkpoint: Path, trained: Trained) -> Progress:
     """Put the states of a checkpoint into what is trained; how far it had come."""
-    trained.prompt.load_state_dict(load_file(checkpoint / "prompt.safetensors"))
+    put(load_file(checkpoint / "weights.safetensors"), trained.weights)
     states = torch.load(checkpoint / "optimizer.pt", weights_only=True, map_location="cpu")
     trained.optimizer.load_state_dict(states["optimizer"])
     trained.scheduler.load_state_dict(states["scheduler"])
     torch.set_rng_state(states["random"])
     progress = Progress(**json.loads((checkpoint / "progress.json").read_text(encoding="utf-8")))
-    device = str(next(trained.prompt.parameters()).device)
-    progress.best_prompt = load_file(checkpoint / "best.safetensors", device=device)
+    progress.best_weights = load_file(checkpoint / "best.safetensors")
     return progress
+
+
+@torch.no_grad()
+def put(values: dict[str, Tensor], weights: Weights) -> None:
+    """Set weights to values of their names."""
+    for name, weight in weights.items():
+        weight.copy_(values[name])

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from dvclive import Live
+from torch import nn
 from torch.optim import AdamW, Optimizer
 from transformers import Adafactor, get_scheduler
 
@@ -26,6 +27,7 @@ from softprompt.engine.row_losses import row_losses
 from softprompt.training import saving
 from softprompt.training.methods import learning_rate
 from softprompt.training.order import Shuffled
+from softprompt.training.parametrisation import merge
 from softprompt.training.resume import tell_of_others
 from softprompt.training.saving import Progress, Trained
 from softprompt.training.show import Curves, interrupts
@@ -59,9 +61,8 @@ def tune(
     train_rows = rows["train"].with_format("numpy")
     order = Shuffled(len(train_rows), train.batch_size * train.gradient_accumulation_steps, params.seed)
     last = train.max_steps or math.ceil(train.num_train_epochs * order.steps_an_epoch)
-    optimizer = make_optimizer(model, train)
-    scheduler = get_scheduler(train.lr_scheduler_type, optimizer, math.ceil(last * train.warmup_ratio), last)
-    trained = Trained(model.prompt_encoder, optimizer, scheduler)
+    trained = trained_in(model, train, last)
+    optimizer, scheduler = trained.optimizer, trained.scheduler
     progress = _resumed(checkpoints, trained)
     curves = Curves(live, progress.history, last)
     smaller_steps = f"a lower train.learning_rate (now {learning_rate(train):g}), or a train.max_grad_norm"
@@ -77,7 +78,7 @@ def tune(
         loss = float(losses.sum() / tokens.sum())
         remedy = smaller_steps if progress.step else "another model, whose loss is a number before it is tuned"
         check_finite(model, loss, f"train: the validation loss of step {progress.step}", remedy)
-        progress.measured(loss, model.prompt_encoder)
+        progress.measured(loss, trained.weights)
         add(**{"validation/loss": loss})
 
     with (
@@ -94,7 +95,7 @@ def tune(
             step_rows = rows_at(train_rows, order.of_step(progress.step + 1))
             loss, norm = learn(model, optimizer, accelerator, step_rows, train)
             check_finite(model, loss, f"train: the loss of step {progress.step + 1}", smaller_steps)
-            rate = scheduler.get_last_lr()[0]
+            rate = float(scheduler.get_last_lr()[0])
             optimizer.step()
             scheduler.step()
             progress.step += 1
@@ -109,14 +110,18 @@ def tune(
                 distributed.wait()
                 if stop:
                     raise KeyboardInterrupt
-    model.prompt_encoder.load_state_dict(progress.best_prompt)
+    saving.put(progress.best_weights, trained.weights)
+    merge(model)
     return progress
 
 
 @contextlib.contextmanager
 def at_full_speed(model: SharedPrefixModel, compiled: Literal["auto", True, False], forwards: int) -> Iterator[None]:
-    """Within the block a GPU replays CUDA graphs; layers are compiled as `torch_compile` says, for so many forwards."""
-    on_gpu = can_be_captured(model.frozen)
+    """Within the block a GPU replays CUDA graphs; layers are compiled as `torch_compile` says, for so many forwards.
+
+    A graph knows the gradient of the prompt alone, not of weights in the model's layers.
+    """
+    on_gpu = model.puts_prompt and can_be_captured(model.frozen)
     model.graphs = Graphs() if on_gpu else None
     model.compiled = on_gpu and forwards >= COMPILE_FROM if compiled == "auto" else compiled
     try:
@@ -148,16 +153,23 @@ def learn(
     weights = optimizer.param_groups[0]["params"]
     if distributed.count() > 1:
         total = accelerator.reduce(total, "sum")
-        for weight in weights:  # nothing but the prompt's gradient is sent
+        for weight in weights:  # nothing but the gradient of what is trained is sent
             gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
             weight.grad = accelerator.reduce(gradient, "sum")
     norm = accelerator.clip_grad_norm_(weights, train.max_grad_norm or math.inf)
     return tuple(torch.stack([total, norm.double()]).tolist())  # a GPU is waited for here, once a step
 
 
-def make_optimizer(model: SharedPrefixModel, train: Train) -> Optimizer:
-    """The optimizer of the prompt, without weight decay."""
-    weights = [weight for weight in model.prompt_encoder.parameters() if weight.requires_grad]
+def trained_in(model: SharedPrefixModel, train: Train, last: int) -> Trained:
+    """What is trained in `model` in `last` steps, with its optimizer and the scheduler of the learning rate."""
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    optimizer = make_optimizer(list(weights.values()), train)
+    warmup = math.ceil(last * train.warmup_ratio)
+    return Trained(weights, optimizer, get_scheduler(train.lr_scheduler_type, optimizer, warmup, last))
+
+
+def make_optimizer(weights: list[nn.Parameter], train: Train) -> Optimizer:
+    """The optimizer of `weights`, without weight decay."""
     rate = learning_rate(train)
     if train.optim == "adafactor":
         return Adafactor(weights, lr=rate, scale_parameter=False, relative_step=False)

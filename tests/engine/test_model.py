@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, PeftModelForCausalLM
+from peft import IA3Config, PeftModel, PeftModelForCausalLM
 
 from softprompt.engine.model import SharedPrefixModel
 from tests.engine.architectures import METHODS, VIRTUAL_TOKENS, VOCABULARY, make_base, make_pair, with_prompt
@@ -21,8 +21,10 @@ def inputs() -> dict[str, torch.Tensor]:
 
 
 def test_another_kind_of_adapter_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"LORA puts no prompt first; allowed: PROMPT_TUNING, P_TUNING, PREFIX_TUNING"):
-        SharedPrefixModel(make_base("llama"), LoraConfig(task_type="CAUSAL_LM"))
+    with pytest.raises(
+        ValueError, match=r"IA3 is not known here; allowed: PROMPT_TUNING, P_TUNING, PREFIX_TUNING, LORA"
+    ):
+        SharedPrefixModel(make_base("llama"), IA3Config(task_type="CAUSAL_LM"))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -28,7 +28,7 @@ def params_of(folder: Path, **changes: Any) -> Params:
 def fresh(base: Path, params: Params) -> SharedPrefixModel:
     """A new prompt on the frozen model in `base`."""
     return new_soft_prompt(
-        load_base_model(base, params), AutoTokenizer.from_pretrained(base), base, params.train, params.seed
+        load_base_model(base, params), AutoTokenizer.from_pretrained(base), base, params.train, seed=params.seed
     )
 
 
