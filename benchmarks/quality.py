@@ -54,6 +54,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "prompt_tuning": {"method": "prompt_tuning", **DEFAULT},
     "p_tuning": {"method": "p_tuning", **DEFAULT},
     "prefix_tuning": {"method": "prefix_tuning", **DEFAULT},
+    "lora": {"method": "lora", **DEFAULT},
 }
 
 

@@ -1,6 +1,8 @@
 """A new prompt on the toy's model, and its training."""
 
 import copy
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 from softprompt.config import Params, load_params
+from softprompt.data.templates import Template
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.training.base import load_base_model
+from softprompt.training.examples import taken_as_demonstrations
 from softprompt.training.initialise import new_soft_prompt
 from softprompt.training.saving import Progress
 from softprompt.training.training import tune
@@ -25,10 +29,15 @@ def params_of(folder: Path, **changes: Any) -> Params:
     return load_params(folder / "params.yaml")
 
 
-def fresh(base: Path, params: Params) -> SharedPrefixModel:
+def fresh(base: Path, params: Params, demonstrations: Sequence[int] = ()) -> SharedPrefixModel:
     """A new prompt on the frozen model in `base`."""
     return new_soft_prompt(
-        load_base_model(base, params), AutoTokenizer.from_pretrained(base), base, params.train, seed=params.seed
+        load_base_model(base, params),
+        AutoTokenizer.from_pretrained(base),
+        base,
+        params.train,
+        seed=params.seed,
+        demonstrations=demonstrations,
     )
 
 
@@ -47,6 +56,15 @@ class Run:
 
     def curve(self, name: str) -> list[float]:
         return [entry[name] for entry in self.progress.history if name in entry]
+
+
+def demonstrations_of(finished: Path, params: Params) -> tuple[list[int], Dataset]:
+    """What `init: demonstrations` begins with, and the rows that are left."""
+    tokenized = finished / "data/tokenized"
+    settings = json.loads((tokenized / "template.json").read_text(encoding="utf-8"))
+    template = Template(AutoTokenizer.from_pretrained(finished / "models/base"), **settings)
+    rows = Dataset.from_file(str(tokenized / "train.arrow"))
+    return taken_as_demonstrations(rows, finished / "data/prepared/train.parquet", template, params.train, params.seed)
 
 
 def trained(

@@ -34,6 +34,13 @@ METHODS = {
     "p_tuning": {"train.method": "p_tuning"},
     "p_tuning with lstm": {"train.method": "p_tuning", "train.encoder": "lstm"},
     "prefix_tuning": {"train.method": "prefix_tuning", "train.early_stopping_patience": 2, "train.learning_rate": 3.0},
+    "prefix of demonstrations": {
+        "train.method": "prefix_tuning",
+        "train.init": "demonstrations",
+        "train.num_virtual_tokens": 90,
+    },
+    "residual": {"train.residual": True, "train.freeze_first": True},
+    "lora": {"train.method": "lora"},
 }
 
 

@@ -11,6 +11,9 @@ from softprompt.data.templates import Template
 from softprompt.data.templates.rendering import RowError
 
 TRIED = 512  # rows that are looked at for ones that fit
+# Of the room that one row may take where their number is open: several short ones show more than one long one. The
+# first one brings the system turn along.
+SHARE, SHARE_OF_FIRST = 1 / 4, 1 / 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ def demonstrations(
     """Rows as examples, in an order by hash: each that still fits, up to `count`.
 
     The system turn is that of the first one; where the template refuses a row after the others, it is passed over.
+    Where the number is open, no row takes more than its share of the room.
 
     Args:
         template: what the rows are put in.
@@ -61,6 +65,7 @@ def demonstrations(
             ids = template.conversation_ids(longer)
         except RowError:
             continue
-        if len(ids) <= room:
+        share = 1.0 if count is not None else SHARE if turns else SHARE_OF_FIRST
+        if len(ids) <= room and len(ids) - len(chosen.ids) <= room * share:
             turns, chosen = longer, Demonstrations(ids, [*chosen.example_ids, name])
     return chosen
