@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from experiments.summary import Interval, Setting, Summary
+from softprompt.evaluation.names import NAMES
 from softprompt.report.charts import svg
 from softprompt.report.filters import difference, number
 from softprompt.report.render import STYLE, environment
@@ -13,6 +14,7 @@ from softprompt.report.render import STYLE, environment
 HERE = Path(__file__).parent
 SPLITS, COLORS, SHAPES = ["validation", "test"], ["var(--base)", "var(--tuned)"], ["circle", "diamond"]
 WIDTH, HEIGHT = 560, 300
+DASHES = {"hard": [6, 4], "few_shot": [2, 3]}  # of the baselines that are drawn; the base model is far above
 
 
 def page(name: str, question: str, command: str, commit: str, result: Summary) -> str:
@@ -28,6 +30,8 @@ def page(name: str, question: str, command: str, commit: str, result: Summary) -
             result=result,
             seeds=max(len(setting.tests) for setting in result.settings),
             lines=lines(result),
+            names=NAMES,
+            drawn=[variant for variant in result.baselines if variant in DASHES],
             chart=chart(result),
             style=Markup(STYLE),
         )
@@ -53,7 +57,8 @@ def chart(result: Summary) -> Markup:
             seeds += [{"setting": setting.values, "split": split, "loss": loss} for loss in losses.values()]
     intervals = [mean for mean in means if "low" in mean]
     ends = [run["loss"] for run in seeds] + [interval[end] for interval in intervals for end in ("low", "high")]
-    ends += [] if result.hard is None else [result.hard]
+    drawn = {variant: loss for variant, loss in result.baselines.items() if variant in DASHES}
+    ends += drawn.values()
     y = {
         "type": "quantitative",
         "scale": {"domain": [min(ends), max(ends)], "nice": True},
@@ -71,10 +76,13 @@ def chart(result: Summary) -> Markup:
     }
     shape = {"field": "split", "scale": {"domain": SPLITS, "range": SHAPES}, "legend": None}
     layers = [
-        _layer(
-            [] if result.hard is None else [{"hard": result.hard}],
-            {"type": "rule", "color": "var(--hard)", "strokeDash": [6, 4], "strokeWidth": 1.5},
-            {"y": {**y, "field": "hard"}},
+        *(
+            _layer(
+                [{variant: loss}],
+                {"type": "rule", "color": f"var(--{variant})", "strokeDash": DASHES[variant], "strokeWidth": 1.5},
+                {"y": {**y, "field": variant}},
+            )
+            for variant, loss in drawn.items()
         ),
         _layer(
             intervals,

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from experiments.runs import Experiment
+from softprompt.evaluation.names import NAMES, baselines
 from softprompt.runtime.secrets import redacted
 
 LEVEL = 0.95
@@ -41,13 +42,13 @@ class Summary:
     params: the params that the sweep varies, but for the seed.
     settings: in the order in which they ran.
     chosen: the one with the lowest mean validation loss; test losses have no say in it.
-    hard: test loss of the hard prompt, which no param of training changes; None if the sweep changes it.
+    baselines: test loss of each baseline that the sweep doesn't change, as no param of training does.
     """
 
     params: list[str]
     settings: list[Setting]
     chosen: Setting
-    hard: float | None
+    baselines: dict[str, float]
 
 
 def summary(runs: Sequence[Experiment]) -> Summary:
@@ -58,12 +59,12 @@ def summary(runs: Sequence[Experiment]) -> Summary:
         alike.setdefault(tuple(_word(run.params[key]) for key in params), []).append(run)
     settings = [_setting(params, values, group) for values, group in alike.items()]
     chosen = min(settings, key=lambda setting: setting.validation["mean"])
-    hard = {run.metrics["hard"] for run in runs}
+    losses = {name: {run.metrics[name] for run in runs if name in run.metrics} for name in baselines(NAMES)}
     return Summary(
         params=params,
         settings=[_against(setting, chosen) for setting in settings],
         chosen=chosen,
-        hard=hard.pop() if len(hard) == 1 else None,
+        baselines={name: found.pop() for name, found in losses.items() if len(found) == 1},
     )
 
 

@@ -1,14 +1,13 @@
-"""Score base model, hard and tuned prompt on the test split: `python -m stages.evaluate`, or `dvc repro evaluate`."""
+"""Score the baselines and the tuned prompt on the test split: `python -m stages.evaluate`, or `dvc repro evaluate`."""
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from softprompt import distributed
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.distributed.launch import launched
 from softprompt.runtime.outputs import output_file, verified, write_json
-from softprompt.runtime.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RESULTS, TOKENIZED
+from softprompt.runtime.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RESULTS, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -20,15 +19,15 @@ def main(params: Params) -> None:
     base, adapter = verified(BASE_MODEL, "fetch_model"), verified(ADAPTER, "train")
     tokenized, prepared = verified(TOKENIZED, "tokenize"), verified(PREPARED, "prepare")
     text = verified(GENERAL, "fetch_general")
-    import pandas as pd
     from datasets import Dataset
 
     from softprompt.engine.packing import row_lengths
+    from softprompt.evaluation.baselines import comparison, needs_of
     from softprompt.evaluation.headline import short_headline
     from softprompt.evaluation.metrics import metrics
     from softprompt.evaluation.predictions import predictions, score_answers, split_rows
-    from softprompt.evaluation.regression import regression, text_blocks
-    from softprompt.evaluation.sample import longest_answer, sampled_rows
+    from softprompt.evaluation.regression import blocks_in, regression
+    from softprompt.evaluation.sample import sampled_rows
     from softprompt.evaluation.slices import slices
     from softprompt.evaluation.variants import Variants
     from softprompt.evaluation.virtual_tokens import describe_virtual_tokens
@@ -37,57 +36,63 @@ def main(params: Params) -> None:
     quiet_libraries()
     settings = params.evaluate
     variants = Variants.load(base, adapter, params)
-    tokens = Dataset.from_file(str(tokenized / "test.arrow"))
+    splits = {split: Dataset.from_file(str(tokenized / f"{split}.arrow")) for split in SPLITS}
+    tokens = splits["test"]
     rows = split_rows(tokens, prepared / "test.parquet", variants.template)
     places = sampled_rows(rows["example_id"].tolist(), settings.rows, settings.rows_seed)
-    sample, lengths = rows.loc[places], rows["question_tokens"].loc[places]
-    texts = pd.read_parquet(text / "texts.parquet")["text"].tolist()
-    blocks = text_blocks(texts, variants.tokenizer, variants.model.frozen.config, params.general) if texts else None
+    sample = rows.loc[places]
+    blocks = blocks_in(text, variants.tokenizer, variants.model.frozen.config, params.general)
     # What can't be scored is refused before anything is.
     longest = max(int(row_lengths(tokens).max()), 0 if blocks is None else params.general.block_tokens)
-    question = int(lengths.max())
-    new_tokens = settings.generate.max_new_tokens or min(longest_answer(tokenized), variants.room_after(question))
-    variants.check_lengths(longest_row=longest, longest_question=question, new_tokens=new_tokens)
+    question = int(sample["question_tokens"].max())
+    needs = needs_of(variants, tokenized, longest, question, settings.generate.max_new_tokens)
+    generate = settings.generate.model_copy(update={"max_new_tokens": needs.answer})
 
-    questions = [ids[:length] for ids, length in zip(tokens.select(places)["input_ids"], lengths, strict=True)]
     with naming_parameter("a smaller evaluate.batch_size"):
-        losses = variants.losses(tokens, settings.batch_size, "test rows")
-        generate = settings.generate.model_copy(update={"max_new_tokens": new_tokens})
+        compared = comparison(variants, splits, prepared, settings, places=places, needs=needs)
+        variants = compared.variants
+        losses = variants.losses(compared.test, settings.batch_size, "test rows")
+        questions = {variant: given.questions(places) for variant, given in compared.test.items()}
         answers = variants.answers(questions, generate, settings.batch_size, params.seed)
-        general = (
-            None
-            if blocks is None
-            else variants.losses(blocks.to_dict("records"), settings.batch_size, "out-of-domain text")
-        )
+        general = None
+        if blocks is not None:
+            of_blocks = variants.in_front_of(blocks.to_dict("records"))
+            general = variants.losses(of_blocks, settings.batch_size, "out-of-domain text")
     if not distributed.is_first():  # it has scored and answered its share
         return
     scored, scores = score_answers(answers, sample, variants.template)
-    source = json.loads((text / "source.json").read_text(encoding="utf-8"))["source"]
     of_rows = losses.join(rows[["question_id", "question_tokens", "source"]])
     result = {
         **metrics(of_rows),
-        "general": None if blocks is None else {"source": source, **regression(general, blocks)},
-        "answers": {"max_new_tokens": new_tokens, **scores},
+        "prompts": compared.prompts,
+        "general": None if blocks is None else regression(general, blocks, text),
+        "answers": {"max_new_tokens": needs.answer, **scores},
         "slices": slices(of_rows),
     }
     if chosen := chosen_by_auto(variants.model.frozen, params, "evaluate"):
         result["chosen_by_auto"] = chosen
-
-    _write_rows(predictions(rows, losses, scored))
-    write_json(RESULTS / "virtual_tokens.json", describe_virtual_tokens(variants.model, variants.tokenizer))
-    write_json(RESULTS / "headline.json", short_headline(result))
-    write_json(RESULTS / "metrics.json", result)
-    _tell_if_fewer("evaluate.rows", settings.rows, len(sample), "rows of the test split are answered")
-    if blocks is not None:
-        _tell_if_fewer("general.blocks", params.general.blocks, len(blocks), "blocks that the text makes are scored")
-    print(f"evaluate: {len(rows)} test rows, {len(sample)} of them answered: the tuned prompt {result['verdict']}")
+    virtual_tokens = describe_virtual_tokens(variants.model, variants.tokenizer)
+    written = {"virtual_tokens": virtual_tokens, "headline": short_headline(result), "metrics": result}
+    _write(predictions(rows, losses, scored), written)
+    _tell(result, params)
 
 
-def _write_rows(table: "pd.DataFrame") -> None:
+def _write(table: "pd.DataFrame", values: dict[str, dict[str, Any]]) -> None:
     with output_file(RESULTS / "predictions.parquet") as path:
         table.to_parquet(path, index=False)
     with output_file(RESULTS / "predictions.jsonl") as path:
         table.to_json(path, orient="records", lines=True, force_ascii=False)
+    for name, value in values.items():
+        write_json(RESULTS / f"{name}.json", value)
+
+
+def _tell(result: dict[str, Any], params: Params) -> None:
+    answered, general = result["answers"]["rows"], result["general"]
+    _tell_if_fewer("evaluate.rows", params.evaluate.rows, answered, "rows of the test split are answered")
+    if general:
+        what = "blocks that the text makes are scored"
+        _tell_if_fewer("general.blocks", params.general.blocks, general["blocks"], what)
+    print(f"evaluate: {result['rows']} test rows, {answered} of them answered: the tuned prompt {result['verdict']}")
 
 
 def _tell_if_fewer(key: str, wanted: int | None, found: int, what: str) -> None:

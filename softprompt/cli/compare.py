@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from softprompt.cli.baselines import baselines_of, with_evaluated
 from softprompt.cli.loading import check_adapter, enter_repository, variants_of
 from softprompt.cli.lock import WORKSPACE, adapter_of, check_lock
-from softprompt.cli.table import BASE, FIRST, compared
+from softprompt.cli.table import BASE, compared
 from softprompt.config import Params, load_params
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import verified
@@ -82,53 +83,51 @@ def _check_origin(name: str, folder: Path) -> None:
 
 
 def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
-    """Loss and differences of the base model, of the hard prompt and of each adapter."""
+    """Loss and differences of the baselines, as the evaluation has them, and of each adapter."""
     import numpy as np
     from datasets import Dataset
 
-    from softprompt.engine.model import SharedPrefixModel
     from softprompt.engine.packing import row_lengths
     from softprompt.engine.row_losses import row_losses
-    from softprompt.evaluation.headline import NAMES
+    from softprompt.evaluation.names import NAMES
     from softprompt.training.base import check_context
 
     test = Dataset.from_file(str(TOKENIZED / "test.arrow"))
     groups, longest = np.array(test["question_id"]), int(row_lengths(test).max())
-    first, *others = adapters
-    variants = variants_of(BASE_MODEL, adapters[first], params)
-    models = {first: variants.model}
-    models |= {name: SharedPrefixModel.from_pretrained(variants.model.frozen, str(adapters[name])) for name in others}
-    check_context(variants.model.frozen, len(variants.hard_prompt), longest, "evaluate.hard_prompt: a text")
-    for name, model in models.items():
-        virtual_tokens = model.active_peft_config.num_virtual_tokens
-        check_context(variants.model.frozen, virtual_tokens, longest, f"{name}: a soft prompt")
-
-    entries, losses = [], []
-    for variant in ("base", "hard"):
-        with variants.turn(variant) as ahead:
-            of_variant, tokens = row_losses(variants.model, test, params.evaluate.batch_size, variant, ahead)
-        entries.append({"name": NAMES[variant], "method": None, "virtual_tokens": None})
-        losses.append(of_variant)
-    for name, model in models.items():
-        losses.append(row_losses(model, test, params.evaluate.batch_size, name)[0])
-        config = model.active_peft_config
-        entries.append(
-            {"name": name, "method": config.peft_type.value.lower(), "virtual_tokens": config.num_virtual_tokens}
-        )
+    entries, losses = list[dict[str, Any]](), list[np.ndarray]()
+    for name, folder in adapters.items():
+        variants = variants_of(BASE_MODEL, folder, params)  # each on a base model of its own, since LoRA changes layers
+        check_context(variants.model.frozen, variants.virtual_tokens, longest, f"{name}: a soft prompt")
+        if not entries:
+            variants = with_evaluated(variants, params)
+            given = baselines_of(variants, test)
+            for variant, rows in given.items():
+                check_context(variants.model.frozen, len(rows.ahead), longest, f"{NAMES[variant]}: a text")
+            scored = variants.losses(given, params.evaluate.batch_size, "test rows")
+            entries += [{"name": NAMES[variant], "method": None, "virtual_tokens": None} for variant in given]
+            losses += [scored[variant].to_numpy() for variant in given]
+        of_adapter, tokens = row_losses(variants.model, test, params.evaluate.batch_size, name)
+        method = variants.model.active_peft_config.peft_type.value.lower()
+        entries.append({"name": name, "method": method, "virtual_tokens": variants.virtual_tokens})
+        losses.append(of_adapter)
     return {
         "rows": len(test),
         "questions": len(np.unique(groups)),
         "tokens": int(tokens.sum()),
-        "compared": [entry | _against(place, losses, tokens, groups) for place, entry in enumerate(entries)],
+        "compared": [
+            entry | _against(place, len(given), losses, tokens, groups) for place, entry in enumerate(entries)
+        ],
     }
 
 
-def _against(place: int, losses: list["np.ndarray"], tokens: "np.ndarray", groups: "np.ndarray") -> dict[str, Any]:
-    """Loss of the entry at `place`, and its differences to the first adapter's and the base model's."""
+def _against(
+    place: int, first: int, losses: list["np.ndarray"], tokens: "np.ndarray", groups: "np.ndarray"
+) -> dict[str, Any]:
+    """Loss of the entry at `place`, and its differences to the first adapter's, at `first`, and the base model's."""
     from softprompt.evaluation.bootstrap import paired_differences
 
     loss = float(losses[place].sum() / tokens.sum())
-    variants = {"minus_first": FIRST, "minus_base": BASE}
+    variants = {"minus_first": first, "minus_base": BASE}
     gaps = paired_differences(losses[place], [losses[variant] for variant in variants.values()], tokens, groups)
     shown = {
         name: None if variant == place else gap for (name, variant), gap in zip(variants.items(), gaps, strict=True)

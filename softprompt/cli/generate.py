@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softprompt.cli.baselines import check_few_shot, with_evaluated
 from softprompt.cli.loading import enter_repository, load_variants
 from softprompt.cli.options import (
     NEW_TOKENS,
     Adapter,
     Base,
     DoSample,
+    FewShot,
     Hard,
     MaxNewTokens,
     RepetitionPenalty,
@@ -40,6 +42,7 @@ def generate(
     system: System = None,
     base: Base = False,
     hard: Hard = False,
+    few_shot: FewShot = False,
     max_new_tokens: MaxNewTokens = NEW_TOKENS,
     do_sample: DoSample = None,
     temperature: Temperature = None,
@@ -56,8 +59,7 @@ def generate(
     messages = [*system_turn(system), {"role": "user", "content": _question(question)}]
     answerer = _answerer(
         adapter,
-        base,
-        hard,
+        {"few_shot": few_shot, "hard": hard, "base": base},
         seed,
         max_new_tokens=max_new_tokens,
         do_sample=do_sample,
@@ -75,6 +77,7 @@ def chat(
     system: System = None,
     base: Base = False,
     hard: Hard = False,
+    few_shot: FewShot = False,
     max_new_tokens: MaxNewTokens = NEW_TOKENS,
     do_sample: DoSample = None,
     temperature: Temperature = None,
@@ -85,14 +88,13 @@ def chat(
 ) -> None:
     """Talk with the tuned model.
 
-    /new begins afresh, /exit or Ctrl-D ends. In a pipe each line is a turn. With --base and --hard the variants answer
-    each turn too, and the conversation goes on with the tuned answer.
+    /new begins afresh, /exit or Ctrl-D ends. In a pipe each line is a turn. With --base, --hard and --few-shot the
+    variants answer each turn too, and the conversation goes on with the tuned answer.
     """
     begin = system_turn(system)
     answerer = _answerer(
         adapter,
-        base,
-        hard,
+        {"few_shot": few_shot, "hard": hard, "base": base},
         seed,
         max_new_tokens=max_new_tokens,
         do_sample=do_sample,
@@ -131,14 +133,18 @@ def _converse(answerer: "Answerer", begin: list["Message"], *, terminal: bool) -
             messages = [*messages, turn, {"role": "assistant", "content": answer}]
 
 
-def _answerer(adapter: Path | None, base: bool, hard: bool, seed: int | None, **settings: object) -> "Answerer":
+def _answerer(adapter: Path | None, beside: dict[str, bool], seed: int | None, **settings: object) -> "Answerer":
     enter_repository()
     params = load_params()
     checked = generate_settings(params, seed, **settings)
     variants = load_variants(adapter, params)
+    if beside["hard"] or beside["few_shot"]:
+        variants = with_evaluated(variants, params)
+    if beside["few_shot"]:
+        check_few_shot(variants)
     from softprompt.cli.streaming import Answerer
 
-    return Answerer(variants, *checked, ["tuned", *["hard"] * hard, *["base"] * base])
+    return Answerer(variants, *checked, ["tuned", *(variant for variant, is_asked in beside.items() if is_asked)])
 
 
 def _question(given: str | None) -> str:

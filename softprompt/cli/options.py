@@ -23,6 +23,9 @@ Adapter = Annotated[
     Path | None, typer.Option(help="Folder of another adapter, instead of models/adapter.", resolve_path=True)
 ]
 Base = Annotated[bool, typer.Option("--base", help="Also answer as the base model.")]
+FewShot = Annotated[
+    bool, typer.Option("--few-shot", help="Also answer with the training rows that evaluate took as examples.")
+]
 Hard = Annotated[bool, typer.Option("--hard", help="Also answer with the hard prompt (evaluate.hard_prompt).")]
 System = Annotated[
     str | None,

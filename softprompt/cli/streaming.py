@@ -12,7 +12,7 @@ from softprompt.config.evaluate import Generate
 from softprompt.data.rows import Message
 from softprompt.data.tokens import context_of
 from softprompt.evaluation.answers import answer_of, generation_config, sampling
-from softprompt.evaluation.headline import NAMES
+from softprompt.evaluation.names import NAMES
 from softprompt.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Answerer:
         variants: the loaded model.
         settings: how answers are generated.
         seed: of sampling; each variant and each turn begins with it.
-        shown: which of `softprompt.evaluation.metrics.VARIANTS` answer, "tuned" first.
+        shown: which of the variants answer, "tuned" first.
     """
 
     def __init__(self, variants: "Variants", settings: Generate, seed: int, shown: Sequence[str]) -> None:
@@ -87,11 +87,11 @@ class Answerer:
             InputError: if the template doesn't take them, if question and answer don't fit into the model's context, or
                 if a token has no embedding.
         """
-        question = self.variants.question_ids(messages)
-        for variant in self.shown:
+        questions = {variant: self.variants.question_ids(messages, variant) for variant in self.shown}
+        for variant, question in questions.items():
             self._check_room(variant, len(question))
         texts = {}
-        for place, variant in enumerate(self.shown):
+        for place, (variant, question) in enumerate(questions.items()):
             if len(self.shown) > 1:
                 print(f"{NAMES[variant]}:" if place == 0 else f"\n{NAMES[variant]}:", flush=True)
             texts[variant] = self._stream(variant, question, note)
@@ -101,9 +101,9 @@ class Answerer:
         model = self.variants.model
         template, show = self.variants.template, partial(print, end="", flush=True)
         streamer = AnswerStreamer(self.variants.tokenizer, self.config.eos_token_id, show, template.lead)
-        with self.variants.turn(variant) as ahead, sampling(model.device):
+        with self.variants.turn(variant), sampling(model.device):
             torch.manual_seed(self.seed)
-            given = torch.tensor([ahead + question], device=model.device)
+            given = torch.tensor([question], device=model.device)
             try:
                 output: Any = model.generate(given, generation_config=self.config, streamer=streamer)
             finally:
@@ -114,7 +114,7 @@ class Answerer:
 
     def _check_room(self, variant: str, question: int) -> None:
         context = context_of(self.variants.model.frozen.config)
-        ahead = {"tuned": self.variants.virtual_tokens, "hard": len(self.variants.hard_prompt), "base": 0}[variant]
+        ahead = self.variants.virtual_tokens if variant == "tuned" else 0
         total = ahead + question + self.new_tokens
         if context is not None and total > context:
             raise InputError(

@@ -9,22 +9,16 @@ import typer
 
 from softprompt.cli.loading import enter_repository
 from softprompt.cli.lock import tree_of
+from softprompt.evaluation.names import difference_names, measured
+from softprompt.evaluation.recorded import METRICS, checked
 from softprompt.provenance.graph import read_yaml, single_keys
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.paths import RESULTS
 from softprompt.sources.local import WATCHED
 
-LOCK, METRICS, TRAIN_METRICS = Path("dvc.lock"), RESULTS / "metrics.json", RESULTS / "train/metrics.json"
+LOCK, TRAIN_METRICS = Path("dvc.lock"), RESULTS / "train/metrics.json"
 # What these compute in floating point rounds by the kind of CPU; what follows from it may differ too.
 ROUNDED = ("train", "evaluate")
-LOSSES = (
-    (TRAIN_METRICS, ("validation",)),
-    (METRICS, ("base", "loss")),
-    (METRICS, ("hard", "loss")),
-    (METRICS, ("tuned", "loss")),
-    (METRICS, ("tuned_minus_base", "mean")),
-    (METRICS, ("tuned_minus_hard", "mean")),
-)
 
 
 def verify(
@@ -87,8 +81,15 @@ def differences(there: Path, here: Path) -> tuple[list[str], list[str]]:
 
 
 def loss_differences(there: Path, here: Path) -> dict[str, float]:
-    """Absolute difference, in nats per token, of each loss that the small metrics files have."""
-    return {".".join(keys): abs(_number(there / file, keys) - _number(here / file, keys)) for file, keys in LOSSES}
+    """Absolute difference, in nats per token, of each loss that the small metrics files have.
+
+    Raises:
+        InputError: if a file is missing or damaged, or they have other baselines.
+    """
+    before, after = _losses(there), _losses(here)
+    if others := [name for name in before | after if name not in before or name not in after]:
+        raise InputError(f"only one of both results has {', '.join(others)}; make it with: dvc repro evaluate")
+    return {name: abs(before[name] - after[name]) for name in before}
 
 
 def _inputs(lock: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -108,11 +109,11 @@ def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
     return {entry["path"]: entry["md5"] for entry in entries}
 
 
-def _number(file: Path, keys: tuple[str, ...]) -> float:
+def _losses(root: Path) -> dict[str, float]:
+    metrics, file = checked(root / METRICS), root / TRAIN_METRICS
     try:
-        value: Any = json.loads(file.read_text(encoding="utf-8"))
-        for key in keys:
-            value = value[key]
-        return float(value)
+        found = {"validation": float(json.loads(file.read_text(encoding="utf-8"))["validation"])}
     except (OSError, ValueError, TypeError, KeyError):
-        raise InputError(f"{file} has no {'.'.join(keys)}; make it with: dvc repro evaluate") from None
+        raise InputError(f"{file} has no validation loss; make it with: dvc repro train") from None
+    found |= {f"{variant}.loss": metrics[variant]["loss"] for variant in measured(metrics)}
+    return found | {name: metrics[name]["mean"] for name in difference_names(metrics)}

@@ -73,8 +73,8 @@ def score_intervals(
     return result
 
 
-def verdict(tuned_minus_hard: Interval) -> str:
-    """ "helps", "no evidence" or "harms": on which side of zero the whole interval lies."""
-    if tuned_minus_hard["high"] < 0:
+def verdict(gap: Interval) -> str:
+    """ "helps", "no evidence" or "harms": on which side of zero the whole interval of a difference lies."""
+    if gap["high"] < 0:
         return "helps"
-    return "harms" if tuned_minus_hard["low"] > 0 else "no evidence"
+    return "harms" if gap["low"] > 0 else "no evidence"

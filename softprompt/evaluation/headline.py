@@ -1,16 +1,13 @@
 """The last lines of `make repro`: what came out, and where it lies. `python -m softprompt.evaluation.headline`"""
 
-import json
 from typing import Any
 
 from softprompt.config import load_params
+from softprompt.evaluation.names import NAMES, measured
+from softprompt.evaluation.recorded import METRICS, read_metrics
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
-from softprompt.runtime.outputs import required
 from softprompt.runtime.paths import ADAPTER, RESULTS
-
-NAMES = {"base": "base model", "hard": "hard prompt", "tuned": "tuned prompt"}
-METRICS = RESULTS / "metrics.json"
 
 
 def headline(metrics: dict[str, Any]) -> str:
@@ -18,13 +15,13 @@ def headline(metrics: dict[str, Any]) -> str:
     lines = [
         f"Held-out loss on {metrics['rows']} test rows ({metrics['tokens']:,} answer tokens):",
         "",
-        "| variant      | nats per token | perplexity | tuned minus it, 95% interval |",
-        "|--------------|---------------:|-----------:|-----------------------------:|",
+        "| variant         | nats per token | perplexity | tuned minus it, 95% interval |",
+        "|-----------------|---------------:|-----------:|-----------------------------:|",
     ]
-    for variant, name in NAMES.items():
+    for variant in measured(metrics):
         gap = metrics.get(f"tuned_minus_{variant}")
         loss, perplexity = metrics[variant]["loss"], metrics[variant]["perplexity"]
-        lines.append(f"| {name:12} | {loss:14.3f} | {perplexity:10.2f} | {shown(gap) if gap else '':>28} |")
+        lines.append(f"| {NAMES[variant]:15} | {loss:14.3f} | {perplexity:10.2f} | {shown(gap) if gap else '':>28} |")
     lines += ["", verdict_line(metrics)]
     if metrics.get("general"):
         lines.append(out_of_domain_line(metrics["general"]))
@@ -37,11 +34,16 @@ def shown(gap: dict[str, float]) -> str:
 
 
 def verdict_line(metrics: dict[str, Any]) -> str:
-    """Whether the tuned prompt is better than the hard one, and the interval that says so."""
+    """Whether the tuned prompt is better than the strongest baseline, and the interval that says so."""
     return (
-        f"Verdict: {metrics['verdict']}. Against the hard prompt, the tuned prompt's loss is "
-        f"{shown(metrics['tuned_minus_hard'])} nats per token."
+        f"Verdict: {metrics['verdict']}. Against the {NAMES[metrics['strongest']]}, the strongest baseline without "
+        f"training, the tuned prompt's loss is {shown(against_strongest(metrics))} nats per token."
     )
+
+
+def against_strongest(metrics: dict[str, Any]) -> dict[str, float]:
+    """The tuned prompt's difference to the strongest baseline."""
+    return metrics[f"tuned_minus_{metrics['strongest']}"]
 
 
 def out_of_domain_line(general: dict[str, Any]) -> str:
@@ -53,24 +55,27 @@ def out_of_domain_line(general: dict[str, Any]) -> str:
 
 def short_headline(metrics: dict[str, Any]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` have columns for: few enough for a terminal."""
-    losses = {variant: metrics[variant]["loss"] for variant in NAMES}
-    return {**losses, "tuned_minus_hard": metrics["tuned_minus_hard"]["mean"], "verdict": metrics["verdict"]}
+    losses = {variant: metrics[variant]["loss"] for variant in measured(metrics)}
+    gap = against_strongest(metrics)["mean"]
+    return {**losses, "strongest": metrics["strongest"], "tuned_minus_strongest": gap, "verdict": metrics["verdict"]}
 
 
 def main() -> None:
     """Print the headline of results/metrics.json.
 
     Raises:
-        InputError: where `runtime.require` wants a tuned prompt that is better than the hard one, and it is not.
+        InputError: if the file is missing or damaged; where `runtime.require` wants a tuned prompt that is better than
+            the strongest baseline, and it is not.
     """
     params = load_params()
-    metrics = json.loads(required(METRICS, "evaluate").read_text(encoding="utf-8"))
+    metrics = read_metrics()
     print(f"\n{headline(metrics)}\n")
     print(f"report {RESULTS}/report.html · metrics {METRICS} · rows {RESULTS}/predictions.parquet · adapter {ADAPTER}")
     if params.runtime.require and metrics["verdict"] != "helps":
         raise InputError(
-            "runtime.require: the tuned prompt has to be better than the hard one, and the interval of the difference "
-            f"does not say so ({shown(metrics['tuned_minus_hard'])}); {RESULTS}/report.html has the reasons"
+            f"runtime.require: the tuned prompt has to be better than the {NAMES[metrics['strongest']]}, and the "
+            f"interval of the difference does not say so ({shown(against_strongest(metrics))}); "
+            f"{RESULTS}/report.html has the reasons"
         )
 
 

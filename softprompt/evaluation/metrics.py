@@ -6,16 +6,14 @@ from typing import Any
 import pandas as pd
 
 from softprompt.evaluation.bootstrap import Interval, paired_differences, verdict
-
-VARIANTS = ("base", "hard", "tuned")
-DIFFERENCES = tuple(f"tuned_minus_{variant}" for variant in VARIANTS[:-1])
+from softprompt.evaluation.names import baselines, difference_names, measured
 
 
 def loss_metrics(losses: pd.DataFrame) -> dict[str, Any]:
     """Loss (nats per label token) and perplexity of each variant, and the paired differences.
 
     Args:
-        losses: a row per row: `question_id`, `tokens`, and for each of `VARIANTS` the summed loss in nats.
+        losses: a row per row: `question_id`, `tokens`, and for each variant that was measured the summed loss in nats.
     """
     means = mean_losses(losses)
     return {name: {"loss": loss, "perplexity": math.exp(loss)} for name, loss in means.items()} | differences(losses)
@@ -23,18 +21,19 @@ def loss_metrics(losses: pd.DataFrame) -> dict[str, Any]:
 
 def mean_losses(losses: pd.DataFrame) -> dict[str, float]:
     """Of each variant, in nats per label token; `losses` as in `loss_metrics`, here and below."""
-    return {variant: float(losses[variant].sum() / losses["tokens"].sum()) for variant in VARIANTS}
+    return {variant: float(losses[variant].sum() / losses["tokens"].sum()) for variant in measured(losses)}
 
 
 def differences(losses: pd.DataFrame) -> dict[str, Interval]:
-    """The tuned prompt's loss minus each other variant's, in nats per label token, with intervals."""
-    others = [losses[variant].to_numpy() for variant in VARIANTS[:-1]]
+    """The tuned prompt's loss minus each baseline's, in nats per label token, with intervals."""
+    others = [losses[variant].to_numpy() for variant in baselines(losses)]
     tuned, tokens, questions = (losses[name].to_numpy() for name in ("tuned", "tokens", "question_id"))
-    return dict(zip(DIFFERENCES, paired_differences(tuned, others, tokens, questions), strict=True))
+    return dict(zip(difference_names(losses), paired_differences(tuned, others, tokens, questions), strict=True))
 
 
 def metrics(losses: pd.DataFrame) -> dict[str, Any]:
-    """`loss_metrics` of the test rows, how many they are, and the verdict."""
+    """`loss_metrics` of the test rows, how many they are, the strongest baseline, and the verdict against it."""
     result = loss_metrics(losses)
+    strongest = min(baselines(losses), key=lambda variant: result[variant]["loss"])
     result |= {"rows": len(losses), "questions": losses["question_id"].nunique(), "tokens": int(losses["tokens"].sum())}
-    return result | {"verdict": verdict(result["tuned_minus_hard"])}
+    return result | {"strongest": strongest, "verdict": verdict(result[f"tuned_minus_{strongest}"])}

@@ -11,7 +11,7 @@ from datasets import Dataset
 from softprompt.data.rows.parts import PART
 from softprompt.data.templates import Template
 from softprompt.evaluation.answers import Answer
-from softprompt.evaluation.metrics import VARIANTS
+from softprompt.evaluation.names import baselines, measured
 from softprompt.evaluation.scores import row_scores, sample_scores
 
 KEPT = ["example_id", "question_id", "source", "question", "reference", "question_tokens"]
@@ -83,9 +83,9 @@ def predictions(rows: pd.DataFrame, losses: pd.DataFrame, scored: dict[str, pd.D
         scored: variant -> scores of the rows that were answered, by their index in `rows`.
     """
     table = rows[KEPT].assign(tokens=losses["tokens"])
-    for variant in VARIANTS:
+    for variant in measured(losses):
         table[f"{variant}_loss"] = losses[variant] / losses["tokens"]
-    for variant in VARIANTS[:-1]:
+    for variant in baselines(losses):
         table[f"gain_over_{variant}"] = table[f"{variant}_loss"] - table["tuned_loss"]
     for variant, scores in scored.items():
         for name in map(str, scores):

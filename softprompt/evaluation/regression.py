@@ -1,6 +1,8 @@
 """Regression: what the prompts do to out-of-domain text."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -47,13 +49,23 @@ def text_blocks(
     return blocks
 
 
-def regression(losses: pd.DataFrame, blocks: pd.DataFrame) -> dict[str, Any]:
+def blocks_in(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, general: General
+) -> pd.DataFrame | None:
+    """`text_blocks` of what fetch_general has written; None where no text was asked for."""
+    texts = pd.read_parquet(folder / "texts.parquet")["text"].tolist()
+    return text_blocks(texts, tokenizer, config, general) if texts else None
+
+
+def regression(losses: pd.DataFrame, blocks: pd.DataFrame, folder: Path) -> dict[str, Any]:
     """Loss per token of each variant on `text_blocks`, and the paired differences, with texts resampled.
 
     Args:
         losses: `Variants.losses` of the blocks.
         blocks: the blocks.
+        folder: what they are of.
     """
+    source = json.loads((folder / "source.json").read_text(encoding="utf-8"))["source"]
     losses = losses.join(blocks["question_id"])
     counts = {"texts": blocks["question_id"].nunique(), "blocks": len(blocks), "tokens": int(losses["tokens"].sum())}
-    return {**counts, **loss_metrics(losses)}
+    return {"source": source, **counts, **loss_metrics(losses)}

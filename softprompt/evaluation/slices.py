@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from softprompt.evaluation.metrics import DIFFERENCES, differences, mean_losses
+from softprompt.evaluation.metrics import differences, mean_losses
+from softprompt.evaluation.names import difference_names
 
 PARTS = 3  # of a length: short, middle, long, of about as many rows each
 SOURCES = 12  # that are shown by name: those with the most rows
@@ -55,4 +56,4 @@ def _by_source(sources: pd.Series) -> pd.Series:
 def _losses_of(rows: pd.DataFrame) -> dict[str, Any]:
     questions = rows["question_id"].nunique()
     result = {"rows": len(rows), "questions": questions, "tokens": int(rows["tokens"].sum()), **mean_losses(rows)}
-    return result | (differences(rows) if questions >= FEWEST_QUESTIONS else dict.fromkeys(DIFFERENCES))
+    return result | (differences(rows) if questions >= FEWEST_QUESTIONS else dict.fromkeys(difference_names(rows)))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from softprompt.evaluation import headline
+from softprompt.evaluation.names import NAMES
 from softprompt.runtime.errors import InputError
 from tests.toy import write_params
 
@@ -20,6 +21,9 @@ def test_the_gate(finished: Path, project: Path, capsys: pytest.CaptureFixture[s
     if verdict == "helps":
         headline.main()
     else:
-        with pytest.raises(InputError, match=r"runtime.require: the tuned prompt has to be better than the hard one"):
+        with pytest.raises(
+            InputError,
+            match=rf"runtime.require: the tuned prompt has to be better than the {NAMES[metrics['strongest']]}",
+        ):
             headline.main()
     assert capsys.readouterr().out.count(f"Verdict: {verdict}.") == 2, "the result is shown all the same"

@@ -7,6 +7,7 @@ import pytest
 from softprompt.evaluation.bootstrap import Interval, interval, paired_differences, resampled_sums, verdict
 from softprompt.evaluation.headline import headline, short_headline
 from softprompt.evaluation.metrics import metrics
+from softprompt.evaluation.names import NAMES
 
 GENERATOR = np.random.default_rng(0)
 
@@ -67,17 +68,36 @@ def test_metrics_and_headline() -> None:
     assert result["tuned_minus_base"]["mean"] == -1.0
     assert (result["rows"], result["questions"], result["tokens"], result["verdict"]) == (3, 2, 6, "helps")
     text = headline(result)
-    assert "| tuned prompt |          1.000 |       2.72 |" in text
+    assert "| tuned prompt    |          1.000 |       2.72 |" in text
+    assert "few-shot" not in text, "it was not measured"
     assert "-0.500 [-0.500, -0.500]" in text
-    line = "Verdict: helps. Against the hard prompt, the tuned prompt's loss is -0.500 [-0.500, -0.500] nats per token."
-    assert text.endswith(line)
+    line = (
+        "Verdict: helps. Against the hard prompt, the strongest baseline without training, the tuned prompt's loss is "
+    )
+    assert text.endswith(line + "-0.500 [-0.500, -0.500] nats per token.")
     assert short_headline(result) == {
         "base": 2.0,
         "hard": 1.5,
         "tuned": 1.0,
-        "tuned_minus_hard": -0.5,
+        "strongest": "hard",
+        "tuned_minus_strongest": -0.5,
         "verdict": "helps",
     }
+
+
+@pytest.mark.parametrize(
+    ("few_shot", "strongest", "said"),
+    [(0.9, "few_shot", "harms"), (1.4, "few_shot", "helps"), (1.5, "hard", "helps"), (3.0, "hard", "helps")],
+)
+def test_the_verdict_is_against_the_strongest_baseline(few_shot: float, strongest: str, said: str) -> None:
+    losses = pd.DataFrame({"question_id": ["a", "b"], "tokens": [2, 4]})
+    for variant, loss in {"base": 2.0, "hard": 1.5, "few_shot": few_shot, "tuned": 1.0}.items():
+        losses[variant] = losses["tokens"] * loss
+    result = metrics(losses)
+    assert (result["strongest"], result["verdict"]) == (strongest, said)
+    assert f"Verdict: {said}. Against the {NAMES[strongest]}, the strongest baseline" in headline(result)
+    assert short_headline(result)["tuned_minus_strongest"] == pytest.approx(1 - min(few_shot, 1.5))
+    assert short_headline(result)["few_shot"] == pytest.approx(few_shot)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from softprompt.evaluation.metrics import VARIANTS
+from softprompt.evaluation.names import NAMES
 from softprompt.evaluation.slices import slices
 
 
 def losses(**columns) -> pd.DataFrame:
     generator, rows = np.random.default_rng(0), 60
     table = pd.DataFrame({"question_id": [f"q{n}" for n in range(rows)], "tokens": generator.integers(1, 50, rows)})
-    for variant in VARIANTS:
+    for variant in NAMES:
         table[variant] = generator.uniform(1, 3, rows) * table["tokens"]
     return table.assign(question_tokens=generator.integers(20, 80, rows), source="one").assign(**columns)
 
@@ -23,7 +23,7 @@ def test_slices_of_a_kind_are_all_rows_once() -> None:
     for _, kind in found.groupby("by"):
         assert kind["rows"].sum() == 60
         assert kind["tokens"].sum() == table["tokens"].sum()
-        for variant in VARIANTS:
+        for variant in NAMES:
             assert (kind[variant] * kind["tokens"]).sum() == pytest.approx(table[variant].sum())
 
 
@@ -43,7 +43,7 @@ def test_one_source_or_one_length_is_no_slice() -> None:
 def test_few_questions_have_no_interval() -> None:
     table = losses(source=["rare"] * 4 + ["usual"] * 56)
     rare = next(part for part in slices(table) if part["slice"] == "rare")
-    assert rare["tuned_minus_hard"] is rare["tuned_minus_base"] is None
+    assert rare["tuned_minus_hard"] is rare["tuned_minus_base"] is rare["tuned_minus_few_shot"] is None
     assert rare["questions"] == 4
     usual = next(part for part in slices(table) if part["slice"] == "usual")
     assert usual["tuned_minus_hard"]["mean"] == pytest.approx(usual["tuned"] - usual["hard"])

@@ -1,0 +1,72 @@
+"""The baselines as the evaluation has them: its hard prompt in its place, and its examples in the context."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from softprompt.config import Params
+from softprompt.evaluation.recorded import METRICS, read_metrics
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import verified
+from softprompt.runtime.paths import PREPARED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from softprompt.evaluation.variants import Given, Variants
+
+
+def with_evaluated(variants: "Variants", params: Params) -> "Variants":
+    """`variants` with the baselines of results/metrics.json, where they are of the same hard prompts.
+
+    Without the file, or with other texts in params.yaml, the first text is in front of the row, and there is no
+    few-shot prompt.
+
+    Raises:
+        InputError: if the file is damaged, or the rows of the examples are missing.
+    """
+    from softprompt.data.templates.demonstrations import demonstrations
+    from softprompt.evaluation.hard_prompt import HardPrompt
+    from softprompt.evaluation.variants import UNLIMITED
+
+    if not METRICS.is_file():
+        return variants
+    prompts = read_metrics()["prompts"]
+    hard, examples = prompts["hard"], prompts["few_shot"]
+    if {one["text"] for one in hard["tried"]} == set(params.evaluate.hard_prompts):
+        ids = variants.tokenizer(hard["text"], add_special_tokens=False)["input_ids"]
+        variants = replace(variants, hard=HardPrompt(hard["text"], ids, hard["place"]))
+    if examples is None:
+        return variants
+    rows, seed = verified(PREPARED, "prepare") / "train.parquet", examples["seed"]
+    found = demonstrations(variants.template, examples["example_ids"], rows, seed=seed, room=UNLIMITED)
+    return replace(variants, few_shot=found)
+
+
+def baselines_of(variants: "Variants", test: "Dataset") -> dict[str, "Given"]:
+    """What each baseline is given of the test rows.
+
+    Raises:
+        InputError: if the rows are missing, or the template takes no hard prompt as system turn.
+    """
+    from softprompt.evaluation.hard_prompt import SYSTEM_TURN, rows_with_system_turn
+    from softprompt.evaluation.variants import Given
+
+    given = variants.in_front_of(test)
+    del given["tuned"]
+    if variants.hard.place == SYSTEM_TURN:
+        rows = verified(PREPARED, "prepare") / "test.parquet"
+        given["hard"] = Given(rows_with_system_turn(test, rows, variants.template, variants.hard.text))
+    return given
+
+
+def check_few_shot(variants: "Variants") -> None:
+    """Refuse where the evaluation had no few-shot prompt.
+
+    Raises:
+        InputError: with what makes one.
+    """
+    if variants.few_shot is None:
+        raise InputError(
+            f"--few-shot: {METRICS} has no few-shot prompt; set evaluate.few_shot in params.yaml to a number above 0 "
+            "and run dvc repro evaluate"
+        )

@@ -1,0 +1,177 @@
+"""results/metrics.json as it is read again: what has to be in it, checked before anything is made of it."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from softprompt.evaluation.names import baselines
+from softprompt.runtime.errors import InputError
+from softprompt.runtime.outputs import required
+from softprompt.runtime.paths import RESULTS
+
+METRICS = RESULTS / "metrics.json"
+Count = Annotated[int, Field(ge=0)]
+ABSENT: Any = None  # of what need not be there; where it is there, it is no null
+
+
+class Part(BaseModel):
+    """Strict types, finite numbers; what this version doesn't know is left alone."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class Interval(Part):
+    """A value with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Loss(Part):
+    """Of a variant, in nats per label token."""
+
+    loss: float
+    perplexity: float
+
+
+class Losses(Part):
+    """Of each variant that was measured, and the tuned prompt's differences to the baselines."""
+
+    base: Loss
+    hard: Loss
+    few_shot: Loss = ABSENT
+    tuned: Loss
+    tuned_minus_base: Interval
+    tuned_minus_hard: Interval
+    tuned_minus_few_shot: Interval = ABSENT
+
+
+class Slice(Part):
+    """Losses of some of the test rows; without intervals where they are too few."""
+
+    by: str
+    slice: str
+    rows: Count
+    questions: Count
+    tokens: Count
+    base: float
+    hard: float
+    few_shot: float = ABSENT
+    tuned: float
+    tuned_minus_base: Interval | None
+    tuned_minus_hard: Interval | None
+    tuned_minus_few_shot: Interval | None = None
+
+
+class Score(Part):
+    """A score of the generated answers."""
+
+    score: str
+    better: str
+    base: Interval
+    hard: Interval
+    few_shot: Interval = ABSENT
+    tuned: Interval
+    tuned_minus_base: Interval
+    tuned_minus_hard: Interval
+    tuned_minus_few_shot: Interval = ABSENT
+
+
+class Answers(Part):
+    """The generated answers."""
+
+    rows: Count
+    questions: Count
+    bleu_tokenizer: str
+    scores: list[Score]
+
+
+class General(Losses):
+    """Losses on out-of-domain text."""
+
+    source: str
+    blocks: Count
+    tokens: Count
+
+
+class HardPrompt(Part):
+    """The hard prompt that the validation rows chose, and all that were tried."""
+
+    text: str
+    place: Literal["in front", "system turn"]
+    tokens: Count
+    tried: list[dict[str, Any]]
+
+
+class FewShot(Part):
+    """The training rows that were examples in the context."""
+
+    examples: Count
+    tokens: Count
+    seed: Count
+    example_ids: list[str]
+
+
+class Prompts(Part):
+    """What the baselines put before the rows."""
+
+    hard: HardPrompt
+    few_shot: FewShot | None
+
+
+class Metrics(Losses):
+    """The whole file."""
+
+    rows: Count
+    questions: Count
+    tokens: Count
+    strongest: str
+    verdict: Literal["helps", "no evidence", "harms"]
+    prompts: Prompts
+    general: General | None
+    answers: Answers | None
+    slices: list[Slice]
+
+    @model_validator(mode="after")
+    def is_whole(self) -> Self:
+        """Refuse parts that speak of other variants than the whole does."""
+        known = baselines(self.model_fields_set)
+        if self.strongest not in known:
+            raise ValueError(f"strongest: one of {', '.join(known)}")
+        scores = self.answers.scores if self.answers else []
+        parts: list[Part] = [self, *self.slices, *scores, *([self.general] if self.general else [])]
+        for part in parts:
+            lacking = {*known, *(f"tuned_minus_{name}" for name in known)} - part.model_fields_set
+            if lacking:
+                raise ValueError(f"{type(part).__name__.lower()} has no {', '.join(sorted(lacking))}")
+        return self
+
+
+def read_metrics() -> dict[str, Any]:
+    """results/metrics.json.
+
+    Raises:
+        InputError: if it is missing, no JSON, or lacks what this version reads; names the command that makes it.
+    """
+    return checked(METRICS)
+
+
+def checked(path: Path) -> dict[str, Any]:
+    """The results/metrics.json that lies at `path`.
+
+    Raises:
+        InputError: as `read_metrics`.
+    """
+    try:
+        values = json.loads(required(path, "evaluate").read_text(encoding="utf-8"))
+        Metrics.model_validate(values)
+        return values
+    except ValidationError as error:
+        first = error.errors()[0]
+        fault = ": ".join([".".join(map(str, first["loc"])), first["msg"]]).removeprefix(": ")
+    except ValueError as error:
+        fault = str(error)
+    raise InputError(f"{path} can't be read ({fault}); make it again with: dvc repro --force --single-item evaluate")
