@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from softprompt.cli.baselines import baselines_of, with_evaluated
+from softprompt.cli.evaluated import baselines_of, with_evaluated
 from softprompt.cli.loading import check_adapter, enter_repository, variants_of
 from softprompt.cli.lock import WORKSPACE, adapter_of, check_lock
 from softprompt.cli.table import BASE, compared

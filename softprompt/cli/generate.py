@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softprompt.cli.baselines import check_few_shot, with_evaluated
+from softprompt.cli.evaluated import check_few_shot, with_evaluated
 from softprompt.cli.loading import enter_repository, load_variants
 from softprompt.cli.options import (
     NEW_TOKENS,
