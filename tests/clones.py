@@ -58,6 +58,7 @@ def environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     return {
         **inherited,
+        "PYTHONPATH": str(ROOT / "tests/without_extras"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MAKEFLAGS": "--no-print-directory --assume-old=.venv/installed",
     }

@@ -17,17 +17,16 @@ NAMES = ("grid-1", "grid-2")
 
 
 @pytest.fixture(scope="module")
-def finished_grid(finished_clone: Path) -> Iterator[Path]:
-    """The clone after a grid of two experiments, two at a time."""
-    shutil.rmtree(finished_clone / ".dvc/cache/runs")  # other tests may have run the same
-    queued = call(finished_clone, GRID)
+def finished_grid(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone after a grid of two experiments, two at a time."""
+    folder = shutil.copytree(finished_clone, tmp_path_factory.mktemp("grid") / "clone", symlinks=True)
+    queued = call(folder, GRID)
     assert [name in queued for name in NAMES] == [True] * 2
-    call(finished_clone, "dvc queue start -j 2 > queue.log 2>&1; rm queue.log")  # a worker would hold the pipe
+    call(folder, "dvc queue start -j 2 > queue.log 2>&1; rm queue.log")  # a worker would hold the pipe
     deadline = time.monotonic() + 300
-    while call(finished_clone, "dvc queue status").count("Success") < 2 and time.monotonic() < deadline:
+    while call(folder, "dvc queue status").count("Success") < 2 and time.monotonic() < deadline:
         time.sleep(1)
-    yield finished_clone
-    call(finished_clone, "dvc queue remove -q --all && dvc exp remove -q --all-commits")
+    return folder
 
 
 @pytest.fixture
