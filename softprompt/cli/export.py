@@ -154,10 +154,15 @@ def _embeddings_of(variants: "Variants") -> Any:
     """Embeddings of the virtual tokens as they were tuned, (virtual tokens, hidden).
 
     Raises:
-        InputError: for prefix tuning, which has none.
+        InputError: for prefix tuning and LoRA, which have none.
     """
     import torch
 
+    if not variants.model.puts_prompt:
+        raise InputError(
+            "the adapter is LoRA: it is in the model's layers, and there is no prompt to export; use its folder with "
+            "PEFT, whose merge_and_unload() makes a plain model of it"
+        )
     with torch.no_grad():
         tuned: Any = variants.model.get_prompt(batch_size=1)
     if not isinstance(tuned, torch.Tensor):
