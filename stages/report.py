@@ -15,7 +15,7 @@ def main(params: Params) -> None:
 
     from softprompt.report.render import html_page, markdown_page
 
-    page, short = html_page(results, origin, params.evaluate.hard_prompt), markdown_page(results)
+    page, short = html_page(results, origin), markdown_page(results)
     html, markdown = RESULTS / "report.html", RESULTS / "report.md"
     with output_file(html) as html_path, output_file(markdown) as markdown_path:
         html_path.write_text(page, encoding="utf-8", newline="\n")

@@ -14,7 +14,7 @@ class Answers:
     """The answered rows.
 
     Attributes:
-        rows: those that are shown, worst gain over the hard prompt first, each with its `anchor`.
+        rows: those that are shown, worst gain over the strongest baseline first, each with its `anchor`.
         answered: how many were answered.
         sources: of those that are shown, by name.
     """
@@ -24,11 +24,11 @@ class Answers:
     sources: list[str]
 
 
-def answers(rows: list[dict[str, Any]]) -> Answers:
+def answers(rows: list[dict[str, Any]], strongest: str) -> Answers:
     """Of at most `SHOWN` rows: those of the lowest example_id, which is a hash, so that no kind of row is left out."""
     answered = [row for row in rows if row.get("tuned_answer") is not None]
     shown = sorted(answered, key=lambda row: row["example_id"])[:SHOWN]
-    worst_first = sorted(shown, key=lambda row: (row["gain_over_hard"], row["example_id"]))
+    worst_first = sorted(shown, key=lambda row: (row[f"gain_over_{strongest}"], row["example_id"]))
     return Answers(
         [{**row, "anchor": row_anchor(row["example_id"])} for row in worst_first],
         len(answered),

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from softprompt.evaluation.names import NAMES
 from softprompt.report.filters import shortened
 from softprompt.report.inputs import Curve
 
@@ -34,6 +35,7 @@ CONFIG = {
 }
 SLICE_COLUMNS = 20  # of a slice's name
 SLICE_HEIGHT = 26
+SMOOTHING = 0.9  # what the average of the steps before weighs, of 1
 
 
 def row_anchor(example_id: str) -> str:
@@ -42,14 +44,21 @@ def row_anchor(example_id: str) -> str:
 
 
 def loss_chart(training: Curve, validation: Curve, kept: int) -> Markup:
-    """Loss by step: training as a thin line, validation dashed with points; a rule where the kept prompt is."""
+    """Loss by step: of training pale, and smoothed; of validation dashed with points; a rule at the kept prompt."""
     x, y = _steps("", training, validation), _axis("loss", "nats per token")
     layers = [
         {
             "data": _data([{"step": kept}]),
             "mark": {"type": "rule", "color": "var(--line-strong)", "strokeDash": [2, 3]},
         },
-        {"data": _curve(training, "loss"), "mark": {"type": "line", "color": "var(--base)", "strokeWidth": 1.5}},
+        {
+            "data": _curve(training, "loss"),
+            "mark": {"type": "line", "color": "var(--base)", "strokeWidth": 0.75, "opacity": 0.5},
+        },
+        {
+            "data": _curve(smoothed(training), "loss"),
+            "mark": {"type": "line", "color": "var(--base)", "strokeWidth": 2},
+        },
         {
             "data": _curve(validation, "loss"),
             "mark": {
@@ -61,9 +70,18 @@ def loss_chart(training: Curve, validation: Curve, kept: int) -> Markup:
             },
         },
     ]
-    encodings = [{"x": x}, {"x": x, "y": y}, {"x": x, "y": y}]
+    encodings = [{"x": x}, *([{"x": x, "y": y}] * 3)]
     layers = [{**layer, "encoding": encoding} for layer, encoding in zip(layers, encodings, strict=True)]
     return svg({"layer": layers}, 370, 210, bottom=24)
+
+
+def smoothed(curve: Curve) -> Curve:
+    """Its exponential moving average, without the pull of a start at zero."""
+    average, points = 0.0, []
+    for count, (step, value) in enumerate(curve, start=1):
+        average = SMOOTHING * average + (1 - SMOOTHING) * value
+        points.append((step, average / (1 - SMOOTHING**count)))
+    return points
 
 
 def learning_rate_chart(learning_rate: Curve, *same_steps: Curve) -> Markup:
@@ -79,20 +97,21 @@ def learning_rate_chart(learning_rate: Curve, *same_steps: Curve) -> Markup:
     )
 
 
-def slice_chart(slices: list[dict[str, Any]], bounds: tuple[float, float]) -> Markup:
-    """Tuned minus hard of each slice of one kind: a point, its interval, and zero; `bounds` of the axis."""
+def slice_chart(slices: list[dict[str, Any]], strongest: str, bounds: tuple[float, float]) -> Markup:
+    """Tuned minus `strongest` of each slice of one kind: a point, its interval, and zero; `bounds` of the axis."""
+    gap = f"tuned_minus_{strongest}"
     rows = [
         # The place keeps apart what is alike when shortened.
-        {"place": place, "name": shortened(part["slice"], SLICE_COLUMNS), **part["tuned_minus_hard"]}
+        {"place": place, "name": shortened(part["slice"], SLICE_COLUMNS), **part[gap]}
         for place, part in enumerate(slices)
-        if part["tuned_minus_hard"]
+        if part[gap]
     ]
     y = {"field": "place", "type": "ordinal", "axis": None, "scale": {"domain": [row["place"] for row in rows]}}
     x = {
         "type": "quantitative",
         "scale": {"domain": list(bounds), "nice": False},
         "axis": {
-            "title": "tuned minus hard, nats per token",
+            "title": f"tuned minus {NAMES[strongest]}, nats per token",
             "tickCount": 5,
             "labelExpr": "datum.value == 0 ? '0' : format(datum.value, '+.2~f')",
         },

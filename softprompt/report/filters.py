@@ -45,6 +45,12 @@ def markdown_text(text: str) -> str:
     return f"<code>{MARKDOWN.sub(lambda found: f'&#{ord(found[0])};', line)}</code>"
 
 
+def short_source(source: str) -> str:
+    """What a model or data set is called: without scheme, and of one file in a package or repository that file."""
+    package, _, member = source.partition("://")[2].partition("#") if "://" in source else source.partition("#")
+    return member.rpartition("/")[2] if member and "*" not in member else package
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """With a fixed number of digits and commas."""
     return NOTHING if value is None else _minus(f"{value:,.{digits}f}")
@@ -81,6 +87,7 @@ def _minus(text: str) -> str:
 FILTERS: dict[str, Any] = {
     "visible": visible,
     "token": token_text,
+    "short_source": short_source,
     "shortened": shortened,
     "markdown": markdown_text,
     "number": number,

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from softprompt.evaluation.names import baselines, measured
+from softprompt.evaluation.recorded import read_metrics
+from softprompt.report.adapter_size import AdapterSize, adapter_size
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import required
 from softprompt.runtime.paths import RESULTS
@@ -20,6 +23,7 @@ class Results:
 
     Attributes:
         metrics, prepare, tokenize, train, virtual_tokens: the files of these names in results/.
+        adapter: what it is, and how large.
         rows: predictions.parquet, a dict per test row; what a row does not have is None.
         training, validation, learning_rate: (step, value) pairs; losses in nats per label token.
     """
@@ -29,6 +33,7 @@ class Results:
     tokenize: dict[str, Any]
     train: dict[str, Any]
     virtual_tokens: dict[str, Any]
+    adapter: AdapterSize
     rows: list[dict[str, Any]]
     training: Curve
     validation: Curve
@@ -41,17 +46,17 @@ def load_results() -> Results:
     Raises:
         InputError: if a file is missing, damaged or lacks what this version reads; names the command that makes it.
     """
+    metrics = read_metrics()
     return Results(
-        metrics=_read_json(
-            "metrics.json", "evaluate", "base", "hard", "tuned", "verdict", "slices", "answers", "general"
-        ),
+        metrics=metrics,
         prepare=_read_json(
             "prepare.json", "prepare", "rows_in", "dropped", "kept", "reasons", "changed", "leakage", "splits"
         ),
         tokenize=_read_json("tokenize.json", "tokenize", "truncated", "dropped", "splits"),
         train=_read_json("train/metrics.json", "train", "step", "validation"),
         virtual_tokens=_read_json("virtual_tokens.json", "evaluate", "tokens"),
-        rows=_read_rows(RESULTS / "predictions.parquet"),
+        adapter=adapter_size(),
+        rows=_read_rows(RESULTS / "predictions.parquet", measured(metrics)),
         training=_read_curve(CURVES / "train/loss.tsv", "loss"),
         validation=_read_curve(CURVES / "validation/loss.tsv", "loss"),
         learning_rate=_read_curve(CURVES / "learning_rate.tsv", "learning_rate"),
@@ -64,21 +69,26 @@ def _read_json(name: str, stage: str, *keys: str) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise _unreadable(path, stage, error) from None
-    if lacking := [key for key in keys if key not in values]:
+    if lacking := [key for key in keys if not isinstance(values, dict) or key not in values]:
         raise InputError(
             f"{path} has no {', '.join(lacking)}: an older version wrote it; make it with: dvc repro {stage}"
         )
     return values
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path, variants: list[str]) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(required(path, "evaluate")).to_pylist()
+        table = pq.read_table(required(path, "evaluate"))
     except pa.ArrowInvalid as error:
         raise _unreadable(path, "evaluate", error) from None
+    columns = [f"{variant}_{name}" for variant in variants for name in ("loss", "answer", "empty", "truncated")]
+    columns += [f"gain_over_{variant}" for variant in baselines(variants)]
+    if lacking := [name for name in columns if name not in table.column_names]:
+        raise _unreadable(path, "evaluate", f"no {', '.join(lacking)}")
+    return table.to_pylist()
 
 
 def _read_curve(path: Path, column: str) -> Curve:
@@ -89,5 +99,5 @@ def _read_curve(path: Path, column: str) -> Curve:
         raise _unreadable(path, "train", error) from None
 
 
-def _unreadable(path: Path, stage: str, error: Exception) -> InputError:
+def _unreadable(path: Path, stage: str, error: Exception | str) -> InputError:
     return InputError(f"{path} can't be read ({error}); make it again with: dvc repro --force --single-item {stage}")

@@ -8,7 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from softprompt.evaluation.headline import NAMES, headline
+from softprompt.evaluation.headline import headline
+from softprompt.evaluation.names import NAMES, measured
 from softprompt.report import charts
 from softprompt.report.answer_cards import answers, drawn_rows
 from softprompt.report.filters import FILTERS
@@ -23,13 +24,21 @@ VERDICTS = {
     "no evidence": "No evidence that the tuned prompt helps",
     "harms": "The tuned prompt harms",
 }
+# By PEFT's names.
+METHODS = {
+    "PROMPT_TUNING": "prompt tuning",
+    "P_TUNING": "P-tuning",
+    "PREFIX_TUNING": "prefix tuning",
+    "LORA": "LoRA",
+}
 SHARES = ("exact match", "truncated", "empty", "repetition")
 
 
-def html_page(results: Results, origin: Provenance, hard_prompt: str) -> str:
+def html_page(results: Results, origin: Provenance) -> str:
     """report.html."""
     script = (HERE / "script.js").read_text(encoding="utf-8")
-    listed = answers(results.rows)
+    strongest = results.metrics["strongest"]
+    listed = answers(results.rows, strongest)
     shown = {row["example_id"] for row in listed.rows}
     drawn = drawn_rows(results.rows, shown)
     return (
@@ -38,13 +47,14 @@ def html_page(results: Results, origin: Provenance, hard_prompt: str) -> str:
         .render(
             **_common(results),
             origin=origin,
-            hard_prompt=hard_prompt,
+            smoothing=charts.SMOOTHING,
+            methods=METHODS,
             style=Markup(STYLE),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             loss_chart=charts.loss_chart(results.training, results.validation, results.train["step"]),
             learning_rate_chart=charts.learning_rate_chart(results.learning_rate, results.training, results.validation),
-            slice_groups=slice_groups(results.metrics["slices"]),
+            slice_groups=slice_groups(results.metrics["slices"], strongest),
             scatter_chart=charts.scatter_chart(drawn, shown),
             drawn=len(drawn),
             listed=listed,
@@ -59,7 +69,17 @@ def markdown_page(results: Results) -> str:
 
 
 def _common(results: Results) -> dict[str, Any]:
-    return {"results": results, "metrics": results.metrics, "names": NAMES, "verdicts": VERDICTS, "shares": SHARES}
+    names = {variant: NAMES[variant] for variant in measured(results.metrics)}
+    return {
+        "results": results,
+        "metrics": results.metrics,
+        "names": names,
+        "baselines": {variant: name for variant, name in names.items() if variant != "tuned"},
+        "strongest": results.metrics["strongest"],
+        "gap_name": f"tuned_minus_{results.metrics['strongest']}",
+        "verdicts": VERDICTS,
+        "shares": SHARES,
+    }
 
 
 def environment(folder: Path, *, autoescape: bool) -> Environment:

@@ -10,9 +10,9 @@
     text: element.textContent.toLowerCase(),
     source: element.dataset.source,
     id: element.dataset.id,
-    hard: Number(element.dataset.hard),
-    base: Number(element.dataset.base),
+    gains: element.dataset,
   }));
+  const strongest = controls.dataset.strongest;
 
   function filter() {
     const wanted = search.value.trim().toLowerCase();
@@ -20,7 +20,7 @@
     for (const row of rows) {
       const fits = row.text.includes(wanted)
         && (source.value === "" || row.source === source.value)
-        && (!worse.checked || row.hard < 0);
+        && (!worse.checked || Number(row.gains[strongest]) < 0);
       row.element.hidden = !fits;
       shown += fits;
     }
@@ -30,7 +30,7 @@
   function sort() {
     const [variant, first] = order.value.split(" ");
     const sign = first === "worst" ? 1 : -1;
-    rows.sort((a, b) => sign * (a[variant] - b[variant]) || (a.id < b.id ? -1 : 1));
+    rows.sort((a, b) => sign * (a.gains[variant] - b.gains[variant]) || (a.id < b.id ? -1 : 1));
     list.append(...rows.map((row) => row.element));
   }
 

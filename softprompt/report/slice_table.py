@@ -24,14 +24,16 @@ class Group:
     chart: Markup | None
 
 
-def slice_groups(slices: list[dict[str, Any]]) -> list[Group]:
+def slice_groups(slices: list[dict[str, Any]], strongest: str) -> list[Group]:
     """In the order of metrics.json; all charts share one axis, which has zero on it."""
-    gaps = [part["tuned_minus_hard"] for part in slices if part["tuned_minus_hard"]]
+    name = f"tuned_minus_{strongest}"
+    gaps = [part[name] for part in slices if part[name]]
     low, high = min([0.0, *(gap["low"] for gap in gaps)]), max([0.0, *(gap["high"] for gap in gaps)])
     margin = 0.05 * (high - low)
     groups = []
     for by, parts in groupby(slices, key=lambda part: part["by"]):
         of_kind = list(parts)
-        drawn = any(part["tuned_minus_hard"] for part in of_kind)
-        groups.append(Group(by, of_kind, slice_chart(of_kind, (low - margin, high + margin)) if drawn else None))
+        drawn = any(part[name] for part in of_kind)
+        bounds = (low - margin, high + margin)
+        groups.append(Group(by, of_kind, slice_chart(of_kind, strongest, bounds) if drawn else None))
     return groups

@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors.numpy import save_file
 
 from softprompt.runtime.outputs import MANIFEST
 from tests.toy import ROOT
@@ -23,7 +25,7 @@ NASTY = (
     "--> ]]> <!--",
 )
 SOURCES = ("plain.yml", "<b onclick=alert(1)>|`@all`")
-VARIANTS = ("base", "hard", "tuned")
+VARIANTS = ("base", "hard", "few_shot", "tuned")
 
 
 def interval(mean: float, half: float = 0.1) -> dict[str, float]:
@@ -31,14 +33,17 @@ def interval(mean: float, half: float = 0.1) -> dict[str, float]:
 
 
 def make_rows(answered: int = 18) -> list[dict[str, Any]]:
-    """Rows of predictions.parquet: every third is worse than the hard prompt, and some gains are equal."""
+    """Rows of predictions.parquet: every third is worse than the few-shot prompt, and some gains are equal."""
     rows = []
     for number in range(24):
         text = NASTY[number % len(NASTY)]
         tuned = 2.0 + number / 10
-        over_hard = -0.25 - number / 100 if number % 3 == 0 else 0.5 + (number - number % 5) / 50
-        over_base = 0.75 - (number % 7) / 4
-        losses = {"base": tuned + over_base, "hard": tuned + over_hard, "tuned": tuned}
+        gains = {
+            "base": 0.75 - (number % 7) / 4,
+            "hard": 0.25 - (number % 5) / 4,
+            "few_shot": -0.25 - number / 100 if number % 3 == 0 else 0.5 + (number - number % 5) / 50,
+        }
+        losses = {**{variant: tuned + gain for variant, gain in gains.items()}, "tuned": tuned}
         row: dict[str, Any] = {
             "example_id": f"{number * 7919 % 1000:016x}",
             "question_id": f"{number:016x}",
@@ -48,8 +53,7 @@ def make_rows(answered: int = 18) -> list[dict[str, Any]]:
             "question_tokens": 10 + number,
             "tokens": 5 + number,
             **{f"{variant}_loss": loss for variant, loss in losses.items()},
-            "gain_over_base": over_base,
-            "gain_over_hard": over_hard,
+            **{f"gain_over_{variant}": gain for variant, gain in gains.items()},
         }
         for variant in VARIANTS:
             empty = number == 4 and variant == "base"
@@ -71,22 +75,28 @@ def make_rows(answered: int = 18) -> list[dict[str, Any]]:
 
 def make_metrics() -> dict[str, Any]:
     losses = {
-        variant: {"loss": loss, "perplexity": loss**3} for variant, loss in zip(VARIANTS, (2.6, 2.4, 2.1), strict=True)
+        variant: {"loss": loss, "perplexity": loss**3}
+        for variant, loss in zip(VARIANTS, (2.6, 2.4, 2.3, 2.1), strict=True)
     }
-    gaps = {"tuned_minus_base": interval(-0.5), "tuned_minus_hard": interval(-0.3)}
-    part = {"rows": 8, "questions": 7, "tokens": 99, "base": 2.5, "hard": 2.25, "tuned": 2.0, **gaps}
+    gaps = {
+        "tuned_minus_base": interval(-0.5),
+        "tuned_minus_hard": interval(-0.3),
+        "tuned_minus_few_shot": interval(-0.2),
+    }
+    counts = {"rows": 8, "questions": 7, "tokens": 99}
+    part = {**counts, "base": 2.5, "hard": 2.25, "few_shot": 2.2, "tuned": 2.0, **gaps}
     slices = [
         {"by": "answer length", "slice": "1 to 9 tokens", **part},
-        {"by": "answer length", "slice": "10 to 99 tokens", **part, "tuned_minus_hard": interval(0.2)},
-        {"by": "source", "slice": SOURCES[0], **part, "tuned_minus_hard": interval(0.01)},
+        {"by": "answer length", "slice": "10 to 99 tokens", **part, "tuned_minus_few_shot": interval(0.2)},
+        {"by": "source", "slice": SOURCES[0], **part, "tuned_minus_few_shot": interval(0.01)},
         {"by": "source", "slice": SOURCES[1], **part},
-        {"by": "source", "slice": NASTY[4] * 9, **part, "tuned_minus_base": None, "tuned_minus_hard": None},
+        {"by": "source", "slice": NASTY[4] * 9, **part, **dict.fromkeys(gaps)},
     ]
     names = ("chrF", "BLEU", "ROUGE-L", "exact match", "length ratio", "truncated", "empty", "repetition")
     betters = ("higher", "higher", "higher", "higher", "near 1", "lower", "lower", "lower")
-    score = {variant: interval(0.5) for variant in VARIANTS} | {"tuned_minus_base": interval(0.2)}
+    score = {name: interval(0.5) for name in VARIANTS} | {name: interval(0.2) for name in gaps}
     scores = [
-        {"score": name, "better": better, **score, "tuned_minus_hard": interval(0.01)}
+        {"score": name, "better": better, **score, "tuned_minus_few_shot": interval(0.01)}
         for name, better in zip(names, betters, strict=True)
     ]
     return {
@@ -95,7 +105,12 @@ def make_metrics() -> dict[str, Any]:
         "rows": 24,
         "questions": 24,
         "tokens": 1840,
+        "strongest": "few_shot",
         "verdict": "helps",
+        "prompts": {
+            "hard": {"text": NASTY[2], "place": "system turn", "tokens": 9, "tried": [{"text": NASTY[2]}] * 2},
+            "few_shot": {"examples": 4, "tokens": 139, "seed": 0, "example_ids": ["0" * 16] * 4},
+        },
         "slices": slices,
         "answers": {"rows": 18, "questions": 18, "bleu_tokenizer": "13a", "scores": scores},
         "general": {
@@ -103,8 +118,7 @@ def make_metrics() -> dict[str, Any]:
             "blocks": 32,
             "tokens": 4064,
             **losses,
-            "tuned_minus_base": interval(0.4),
-            "tuned_minus_hard": interval(0.3),
+            **{name: interval(0.4) for name in gaps},
         },
     }
 
@@ -151,7 +165,14 @@ def make_project(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "source.json").write_text(json.dumps({"source": NASTY[0], "rows": 7}), encoding="utf-8")
         (folder / name / MANIFEST).write_text(f"{'0' * 64}  source.json\n", encoding="utf-8")
+    write_adapter(folder / "models/adapter")
     return folder
+
+
+def write_adapter(folder: Path, method: str = "PROMPT_TUNING", virtual_tokens: int | None = 4) -> None:
+    config = {"peft_type": method} | ({"num_virtual_tokens": virtual_tokens} if virtual_tokens else {})
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file({"prompt_embeddings": np.zeros((4, 8), np.float32)}, folder / "adapter_model.safetensors")
 
 
 def write_json(folder: Path, name: str, value: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ def test_texts_of_the_data_are_shown(page: Page) -> None:
     assert NASTY[3] in text
 
 
-@pytest.mark.parametrize("variant", ["hard", "base"])
+@pytest.mark.parametrize("variant", ["few_shot", "hard", "base"])
 def test_sort(page: Page, variant: str) -> None:
     worst = sorted(ANSWERED, key=lambda row: (row[f"gain_over_{variant}"], row["example_id"]))
     best = sorted(ANSWERED, key=lambda row: (-row[f"gain_over_{variant}"], row["example_id"]))
@@ -66,7 +66,7 @@ def test_search_and_filters(page: Page) -> None:
     of_source = {row["example_id"] for row in ANSWERED if row["source"] == SOURCES[1]}
     assert set(shown(page)) == of_source
     page.check("#worse")
-    worse = {row["example_id"] for row in ANSWERED if row["gain_over_hard"] < 0}
+    worse = {row["example_id"] for row in ANSWERED if row["gain_over_few_shot"] < 0}
     assert set(shown(page)) == of_source & worse
     page.fill("#search", "nowhere to be found")
     assert shown(page) == []
@@ -104,6 +104,14 @@ def test_print_has_every_row_and_no_controls(page: Page) -> None:
     page.emulate_media(media="print")
     assert len(shown(page)) == 18
     assert not page.locator("#controls").is_visible()
+
+
+def test_printed_it_is_as_wide_as_the_paper(page: Page) -> None:
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 690, "height": 1000})  # of A4 between its margins
+    wide = "elements => elements.filter(one => one.getBoundingClientRect().right > innerWidth + 1).length"
+    assert page.eval_on_selector_all("table, figure, dl, svg", wide) == 0
+    assert page.pdf().startswith(b"%PDF")
 
 
 def test_without_script_all_is_there(browser: Browser, page: Page) -> None:

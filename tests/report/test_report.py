@@ -70,7 +70,7 @@ def test_what_stands_in_the_page(results: Path) -> None:
     expected = "result training slices rows scores answers regression preparation virtual-tokens provenance"
     assert sections == expected.split()
     rows = [attributes for tag, attributes in page.elements if tag == "article"]
-    order = [(float(row["data-hard"] or ""), row["data-id"]) for row in rows]
+    order = [(float(row["data-few_shot"] or ""), row["data-id"]) for row in rows]
     assert order == sorted(order)
     assert len(order) == 18
     targets = {f"#{row['id']}" for row in rows}
@@ -134,6 +134,8 @@ def test_a_missing_input_is_named_with_the_command_that_makes_it(results: Path, 
     [
         ("metrics.json", "{"),
         ("metrics.json", '{"base": {}}'),
+        ("metrics.json", "[1]"),
+        ("prepare.json", "null"),
         ("predictions.parquet", "PAR"),
         ("train/metrics.json", '{"step": 1}'),
     ],
@@ -157,7 +159,7 @@ def test_without_answers_slices_general_and_virtual_tokens(results: Path) -> Non
         "No answers were generated",
         "No row was answered",
         "too alike for slices",
-        "there is nothing to compare",
+        "There is nothing to compare",
     ):
         assert text in page.text
     assert "Not measured: general.source is null" in page.text
