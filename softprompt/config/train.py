@@ -10,7 +10,7 @@ from softprompt.config.section import Positive, Section, Text
 INITS = {
     "prompt_tuning": ("text", "demonstrations", "vocabulary", "random"),
     "p_tuning": ("random",),
-    "prefix_tuning": ("text", "demonstrations", "random", "zero"),
+    "prefix_tuning": ("demonstrations", "text", "random", "zero"),
     "lora": ("zero",),
 }
 
@@ -19,7 +19,7 @@ class Train(Section):
     """See params.yaml for the meaning of each key."""
 
     method: Literal["prompt_tuning", "p_tuning", "prefix_tuning", "lora"]
-    num_virtual_tokens: Positive
+    num_virtual_tokens: Positive | None
     init: Literal["random", "vocabulary", "text", "demonstrations", "zero"] | None
     init_text: Text | None
     freeze_first: bool
@@ -27,7 +27,7 @@ class Train(Section):
     keys_lr_ratio: Annotated[float, Field(ge=0, le=1e6)]
     encoder: Literal["mlp", "lstm"]
     lora_r: Positive
-    lora_alpha: Annotated[float, Field(gt=0, le=1e6)]
+    lora_alpha: Positive
     optim: Literal["adamw_torch", "adafactor"]
     learning_rate: Annotated[float, Field(gt=0, le=1e6)] | None
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"]
@@ -48,8 +48,10 @@ class Train(Section):
 
     @property
     def virtual_tokens(self) -> int:
-        """The most tokens that the method puts in front of a row."""
-        return 0 if self.method == "lora" else self.num_virtual_tokens
+        """The most tokens that the method puts in front of a row: `num_virtual_tokens`, or its default."""
+        if self.method == "lora":
+            return 0
+        return self.num_virtual_tokens or (256 if self.initialisation == "demonstrations" else 20)
 
     @field_validator("init")
     @classmethod

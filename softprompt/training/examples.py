@@ -27,10 +27,10 @@ def taken_as_demonstrations(
     """
     if train.initialisation != "demonstrations":
         return [], rows
-    found = demonstrations(template, rows["example_id"], prepared, seed=seed, room=train.num_virtual_tokens)
+    found = demonstrations(template, rows["example_id"], prepared, seed=seed, room=train.virtual_tokens)
     if not found.ids:
         raise InputError(
-            f"train.num_virtual_tokens: {train.num_virtual_tokens} tokens have no room for a training row in the "
+            f"train.num_virtual_tokens: {train.virtual_tokens} tokens have no room for a training row in the "
             "template, which train.init: demonstrations begins with; allowed: more tokens, or another train.init"
         )
     used = set(found.example_ids)

@@ -58,7 +58,7 @@ def new_soft_prompt(
     if train.initialisation == "text":
         ids = tokenizer(train.init_text, add_special_tokens=False)["input_ids"]
         check_embedded(ids, tokenizer, base_model.config, "train.init_text")
-        _say_how_text_fits(len(ids), train.num_virtual_tokens)
+        _say_how_text_fits(len(ids), train.virtual_tokens)
         if beginning_ids(tokenizer) and isinstance(config, PromptTuningConfig):
             # The rows have it. PEFT encodes the text as its own tokenizer does by default, and again where it repeats.
             config.tokenizer_kwargs = {"add_bos_token": False}
@@ -75,7 +75,7 @@ def new_soft_prompt(
     elif train.initialisation == "vocabulary":
         # Special tokens mean something else.
         ids = np.setdiff1d(embedded_ids(tokenizer, base_model.config), tokenizer.all_special_ids)
-        wanted = train.num_virtual_tokens
+        wanted = train.virtual_tokens
         chosen = torch.from_numpy(generator.choice(ids, wanted, replace=len(ids) < wanted)).to(base_model.device)
         # As the layer puts them out: Gemma's multiplies its table by the square root of the hidden size.
         put(encoder.get_parameter("embedding.weight"), base_model.get_input_embeddings()(chosen))
@@ -98,9 +98,9 @@ def _begin_as_keys_and_values(
     """
     ids = list(demonstrations)
     text = train.init_text or ""
-    while len(ids) < train.num_virtual_tokens:  # where two texts meet tokens may merge: how many there are is seen
+    while len(ids) < train.virtual_tokens:  # where two texts meet tokens may merge: how many there are is seen
         ids, text = tokenizer(text, add_special_tokens=False)["input_ids"], f"{text} {text}"
-    ids = ids[: train.num_virtual_tokens]
+    ids = ids[: train.virtual_tokens]
     try:
         with torch.no_grad():
             cache = run_prefix(model.frozen, None, torch.tensor(ids, device=model.device))

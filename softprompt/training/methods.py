@@ -64,7 +64,7 @@ def lora(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
 def _common(train: Train, base: Path) -> dict[str, Any]:
     return {
         "task_type": "CAUSAL_LM",
-        "num_virtual_tokens": train.num_virtual_tokens,
+        "num_virtual_tokens": train.virtual_tokens,
         "base_model_name_or_path": base.as_posix(),
     }
 

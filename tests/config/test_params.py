@@ -97,11 +97,11 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"train.learning_rate": float("nan")}, "train.learning_rate: NaN is not allowed; allowed: a finite number"),
         (
             {"train.init": "none"},
-            'train.init: "none" is not allowed; allowed: random, vocabulary, text or zero, or null',
+            'train.init: "none" is not allowed; allowed: random, vocabulary, text, demonstrations or zero, or null',
         ),
         (
             {"train.init": "zero"},
-            'train.init: "zero" is not allowed; allowed: null or text, vocabulary, random, where train.method is',
+            'train.init: "zero" is not allowed; allowed: null or text, demonstrations, vocabulary, random, where train.method is',
         ),
         (
             {"train.method": "p_tuning", "train.init": "text"},
@@ -111,7 +111,7 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
             {"train.init": "text", "train.init_text": None},
             "train.init_text: null is not allowed; allowed: a text where train.init is text",
         ),
-        ({"train.method": "prefix_tuning", "train.init_text": " "}, "allowed: a text where train.init is text"),
+        ({"train.method": "prompt_tuning", "train.init_text": " "}, "allowed: a text where train.init is text"),
         ({"train.num_train_epochs": None}, "train.num_train_epochs: null is not allowed; allowed: a number"),
         ({"train.num_train_epochs": 0.0}, "train.num_train_epochs: 0.0 is not allowed; allowed: above 0"),
         ({"train.max_steps": 0}, "train.max_steps: 0 is not allowed; allowed: at least 1, or null"),

@@ -14,9 +14,11 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softprompt.config import load_params
+from softprompt.evaluation.names import NAMES
 from softprompt.evaluation.sample import longest_answer
 from softprompt.evaluation.variants import Variants
 from tests.conftest import Run
+from tests.evaluation.plain import examples, hard_question
 from tests.toy import write_params
 
 
@@ -26,7 +28,7 @@ from tests.toy import write_params
         {},
         {"train.method": "p_tuning"},
         {"train.method": "p_tuning", "train.encoder": "lstm"},
-        {"train.method": "prefix_tuning"},
+        {"train.method": "prefix_tuning", "train.init": "text"},
         {"train.method": "prefix_tuning", "train.init": "zero"},
         {"train.method": "prefix_tuning", "train.init": "random"},
     ],
@@ -58,8 +60,9 @@ def test_the_adapter_in_plain_peft_has_the_loss_that_metrics_say(
 def test_metrics_agree_with_the_losses_of_each_row(finished: Path) -> None:
     metrics = json.loads((finished / "results/metrics.json").read_text(encoding="utf-8"))
     rows = pd.read_parquet(finished / "results/predictions.parquet")
-    assert list(metrics)[:5] == ["base", "hard", "tuned", "tuned_minus_base", "tuned_minus_hard"]
-    for variant in ("base", "hard", "tuned"):
+    gaps = ["tuned_minus_base", "tuned_minus_hard", "tuned_minus_few_shot"]
+    assert list(metrics)[:7] == ["base", "hard", "few_shot", "tuned", *gaps]
+    for variant in NAMES:
         loss = (rows[f"{variant}_loss"] * rows["tokens"]).sum() / rows["tokens"].sum()
         assert metrics[variant] == {"loss": pytest.approx(loss), "perplexity": pytest.approx(math.exp(loss))}
     assert metrics["tuned_minus_hard"]["mean"] == metrics["tuned"]["loss"] - metrics["hard"]["loss"]
@@ -78,7 +81,7 @@ def test_predictions_have_every_row_and_the_sample_its_answers(finished: Path) -
     assert (rows["gain_over_hard"] == rows["hard_loss"] - rows["tuned_loss"]).all()
     answered = rows["tuned_answer"].notna()
     assert answered.sum() == 5
-    for variant in ("base", "hard", "tuned"):
+    for variant in NAMES:
         assert (rows[f"{variant}_answer"].notna() == answered).all()
         assert (rows.loc[answered, f"{variant}_answer_tokens"] <= 8).all()
     lines = [json.loads(line) for line in (finished / "results/predictions.jsonl").read_text("utf-8").splitlines()]
@@ -109,7 +112,7 @@ def test_rows_and_blocks_are_at_most_and_an_answer_as_long_as_the_datas(
 def test_an_answer_is_no_longer_than_the_context_leaves(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished)
     variants = Variants.load(Path("models/base"), Path("models/adapter"), load_params())
-    assert variants.room_after(100) == 512 - max(4, len(variants.hard_prompt)) - 100
+    assert variants.room_after(100) == 512 - max(4, len(variants.hard.ids)) - 100
 
 
 def test_the_longest_answer_of_a_conversation_is_a_turn(tmp_path: Path) -> None:
@@ -123,17 +126,19 @@ def test_the_longest_answer_of_a_conversation_is_a_turn(tmp_path: Path) -> None:
 
 
 def test_answers_are_those_of_plain_peft(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each question alone, with transformers' and PEFT's own generate; the hard prompt as text in the same place."""
+    """Each question alone, with transformers' and PEFT's own generate; the texts of the baselines in their places."""
     monkeypatch.chdir(finished)
     rows = pd.read_parquet("results/predictions.parquet")
     tokenizer = AutoTokenizer.from_pretrained("models/base")
     base = AutoModelForCausalLM.from_pretrained("models/base")
     tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("models/base"), "models/adapter")
-    hard = tokenizer(load_params().evaluate.hard_prompt, add_special_tokens=False)["input_ids"]
     test = Dataset.from_file("data/tokenized/test.arrow")
     for number in rows.index[rows["tuned_answer"].notna()]:
         ids = test[int(number)]["input_ids"][: rows["question_tokens"][number]]
-        for variant, model, given in (("base", base, ids), ("hard", base, hard + ids), ("tuned", tuned, ids)):
+        few_shot = examples(tokenizer) + ids
+        hard = hard_question(tokenizer, rows["question"][number], ids)
+        given_to = {"base": (base, ids), "hard": (base, hard), "few_shot": (base, few_shot), "tuned": (tuned, ids)}
+        for variant, (model, given) in given_to.items():
             output = model.generate(
                 input_ids=torch.tensor([given]),
                 attention_mask=torch.ones(1, len(given), dtype=torch.long),

@@ -49,7 +49,7 @@ def test_a_prefix_of_a_text_is_refused_where_layers_keys_have_unlike_shapes(
     folders: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     with pytest.raises(InputError, match=r"^train.init: text: PEFT takes .*; allowed: random or zero$"):
-        fresh(folders[kind], params_of(tmp_path, **{"train.method": "prefix_tuning"}))
+        fresh(folders[kind], params_of(tmp_path, **{"train.method": "prefix_tuning", "train.init": "text"}))
 
 
 @pytest.mark.parametrize("init", ["random", "zero"])

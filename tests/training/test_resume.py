@@ -33,7 +33,12 @@ METHODS = {
     "adafactor": {"train.optim": "adafactor"},
     "p_tuning": {"train.method": "p_tuning"},
     "p_tuning with lstm": {"train.method": "p_tuning", "train.encoder": "lstm"},
-    "prefix_tuning": {"train.method": "prefix_tuning", "train.early_stopping_patience": 2, "train.learning_rate": 3.0},
+    "prefix_tuning": {
+        "train.method": "prefix_tuning",
+        "train.init": "text",
+        "train.early_stopping_patience": 2,
+        "train.learning_rate": 3.0,
+    },
     "prefix of demonstrations": {
         "train.method": "prefix_tuning",
         "train.init": "demonstrations",
