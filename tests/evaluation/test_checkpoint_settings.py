@@ -46,7 +46,10 @@ def answers(proposed: dict[str, Any]) -> dict[str, list[Answer]]:
     params = load_params()
     variants = Variants.load(Path("models/base"), Path("models/adapter"), params)
     texts = ("What is fog?", "Where does jam come from?", "Name a colour of coal.")
-    questions = [variants.question_ids([{"role": "user", "content": text}]) for text in texts]
+    questions = {
+        variant: [variants.question_ids([{"role": "user", "content": text}], variant) for text in texts]
+        for variant in variants.names
+    }
     return variants.answers(questions, params.evaluate.generate, batch_size=2, seed=0)
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from softprompt.cli.streaming import Answerer
 from softprompt.config import load_params
 from softprompt.data.tokens import IGNORED
-from softprompt.evaluation.headline import NAMES
+from softprompt.evaluation.names import NAMES
 from softprompt.evaluation.variants import Variants
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.paths import ADAPTER, BASE_MODEL
@@ -74,10 +74,11 @@ def test_from_fetch_to_an_answer(project: Path, toy_model: Path, name: str, caps
     params = load_params()
     variants = Variants.load(BASE_MODEL, ADAPTER, params)
     capsys.readouterr()
-    answerer = Answerer(variants, params.evaluate.generate, 1, ["tuned", "hard", "base"])
+    shown = ["tuned", "hard", "base"]
+    answerer = Answerer(variants, params.evaluate.generate, 1, shown)
     answerer.answer([{"role": "user", "content": "What is fog?"}], lambda note: None)
     printed = capsys.readouterr().out
-    assert [name for name in NAMES.values() if f"{name}:\n" in printed] == list(NAMES.values())
+    assert all(f"{NAMES[variant]}:\n" in printed for variant in shown)
 
 
 V4 = "the layers of this deepseek_v4 model look up token ids, which virtual tokens don't have"
