@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 def with_evaluated(variants: "Variants", params: Params) -> "Variants":
     """`variants` with the baselines of results/metrics.json, where they are of the same hard prompts.
 
-    Without the file, or with other texts in params.yaml, the first text is in front of the row, and there is no
-    few-shot prompt.
+    Without the file, or with other texts in params.yaml, the first text is in front of the row; without the file, or
+    the rows that it took as examples, there is no few-shot prompt.
 
     Raises:
         InputError: if the file is damaged, or the rows of the examples are missing.
     """
+    import pyarrow.parquet as pq
+
     from softprompt.data.templates.demonstrations import demonstrations
     from softprompt.evaluation.hard_prompt import HardPrompt
     from softprompt.evaluation.variants import UNLIMITED
@@ -37,8 +39,10 @@ def with_evaluated(variants: "Variants", params: Params) -> "Variants":
         variants = replace(variants, hard=HardPrompt(hard["text"], ids, hard["place"]))
     if examples is None:
         return variants
-    rows, seed = verified(PREPARED, "prepare") / "train.parquet", examples["seed"]
-    found = demonstrations(variants.template, examples["example_ids"], rows, seed=seed, room=UNLIMITED)
+    rows, names = verified(PREPARED, "prepare") / "train.parquet", examples["example_ids"]
+    if not set(names) <= set(pq.read_table(rows, columns=["example_id"])["example_id"].to_pylist()):
+        return variants  # the file is of other data
+    found = demonstrations(variants.template, names, rows, seed=examples["seed"], room=UNLIMITED)
     return replace(variants, few_shot=found)
 
 
@@ -67,6 +71,6 @@ def check_few_shot(variants: "Variants") -> None:
     """
     if variants.few_shot is None:
         raise InputError(
-            f"--few-shot: {METRICS} has no few-shot prompt; set evaluate.few_shot in params.yaml to a number above 0 "
-            "and run dvc repro evaluate"
+            f"--few-shot: {METRICS} has no few-shot prompt of these rows; set evaluate.few_shot in params.yaml to a "
+            "number above 0 and run dvc repro evaluate"
         )

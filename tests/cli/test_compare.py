@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
 
+from softprompt.cli.verify import loss_differences
+from softprompt.evaluation.names import NAMES
+from softprompt.runtime.errors import InputError
 from tests.cli.conftest import Command, copy_of, new_adapter, plain_peft
 from tests.clones import call
 
@@ -39,8 +43,12 @@ def test_an_experiment_a_commit_a_folder_and_the_workspace(
     other = new_adapter(tmp_path / "other", "prefix_tuning")
     result = json.loads(answer("compare", "workspace", experiment, "HEAD", other, "--json"))
     entries = {entry["name"]: entry for entry in result["compared"]}
-    assert list(entries) == ["base model", "hard prompt", "workspace", "five", "HEAD", str(other)]
-    assert [entry["virtual_tokens"] for entry in entries.values()] == [None, None, 4, 5, 4, 4]
+    assert list(entries) == ["base model", "hard prompt", "few-shot prompt", "workspace", "five", "HEAD", str(other)]
+    assert [entry["virtual_tokens"] for entry in entries.values()] == [None, None, None, 4, 5, 4, 4]
+    measured = json.loads(Path("results/metrics.json").read_text(encoding="utf-8"))
+    for variant, name in NAMES.items():
+        entry = entries["workspace" if variant == "tuned" else name]
+        assert entry["loss"] == pytest.approx(measured[variant]["loss"], rel=1e-6), "as evaluate has it"
     assert [entries[name]["method"] for name in ("five", str(other))] == ["prompt_tuning", "prefix_tuning"]
     for name, folder in (("workspace", Path("models/adapter")), (str(other), other)):
         assert entries[name]["loss"] == pytest.approx(plain_loss(folder), rel=1e-5)
@@ -62,8 +70,37 @@ def test_one_table_in_markdown(answer: Command, repository: Path) -> None:
     assert lines[1] == ""
     assert len({len(line) for line in lines[2:]}) == 1, "aligned"
     assert {len(row) for row in rows} == {9}
-    assert [row[1].strip() for row in rows[2:]] == ["base model", "hard prompt", "models/adapter"]
+    assert [row[1].strip() for row in rows[2:]] == ["base model", "hard prompt", "few-shot prompt", "models/adapter"]
     assert set(lines[3]) == {"|", "-", ":"}
+
+
+@pytest.fixture
+def metrics(repository: Path) -> Iterator[Path]:
+    """results/metrics.json, which a test may change."""
+    file = repository / "results/metrics.json"
+    before = file.read_bytes()
+    yield file
+    file.write_bytes(before)
+
+
+@pytest.mark.parametrize("command", [("compare", "workspace"), ("verify",), ("generate", "--hard", "Why?")])
+def test_metrics_that_were_edited_by_hand_are_one_line(
+    refusal: Command, metrics: Path, command: tuple[str, ...]
+) -> None:
+    values = json.loads(metrics.read_text(encoding="utf-8"))
+    metrics.write_text(json.dumps(values | {"hard": 3}), encoding="utf-8")
+    if command == ("verify",):  # it reads them only where bytes differ
+        with pytest.raises(InputError, match=r"results/metrics\.json can't be read \(hard: "):
+            loss_differences(Path(), Path())
+    else:
+        assert refusal(*command).startswith("error: results/metrics.json can't be read (hard: ")
+
+
+def test_metrics_of_other_data_have_no_examples(answer: Command, metrics: Path) -> None:
+    values = json.loads(metrics.read_text(encoding="utf-8"))
+    values["prompts"]["few_shot"]["example_ids"][0] = "elsewhere"
+    metrics.write_text(json.dumps(values), encoding="utf-8")
+    assert "few-shot prompt" not in answer("compare", "workspace")
 
 
 def test_what_is_no_adapter(refusal: Command, tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ import torch
 
 from softprompt.cli.streaming import AnswerStreamer
 from softprompt.data.templates import Template
+from softprompt.evaluation.names import NAMES
 from tests.cli.conftest import Command, change_origin, copy_of, new_adapter, plain_peft
 from tests.clones import environment
+from tests.evaluation.plain import examples, hard_question
 
 QUESTION = "What is an apple?"
 
@@ -26,7 +28,9 @@ def expected(variant: str, *turns: str, adapter: Path = Path("models/adapter"), 
     messages = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
     ids = Template(tokenizer, "chat", None).prompt_ids(messages)
     if variant == "hard":
-        ids = tokenizer("Answer in one short sentence.", add_special_tokens=False)["input_ids"] + ids
+        ids = hard_question(tokenizer, turns[-1], ids)
+    if variant == "few_shot":
+        ids = examples(tokenizer) + ids
     given = torch.tensor([ids])
     with contextlib.nullcontext() if variant == "tuned" else model.disable_adapter():
         output = model.generate(
@@ -86,11 +90,10 @@ def test_a_question_from_a_pipe(answer: Command, argument: list[str]) -> None:
 
 
 def test_variants_answer_under_headings(answer: Command) -> None:
-    parts = {variant: expected(variant, QUESTION) for variant in ("tuned", "hard", "base")}
-    assert len(set(parts.values())) == 3, "the toy's variants say different things"
-    shown = answer("generate", "--base", "--hard", "--max-new-tokens", 40, QUESTION)
-    names = {"tuned": "tuned prompt", "hard": "hard prompt", "base": "base model"}
-    assert shown == "\n".join(f"{names[variant]}:\n{text}\n" for variant, text in parts.items())
+    parts = {variant: expected(variant, QUESTION) for variant in ("tuned", "few_shot", "hard", "base")}
+    assert len(set(parts.values())) == 4, "the toy's variants say different things"
+    shown = answer("generate", "--base", "--hard", "--few-shot", "--max-new-tokens", 40, QUESTION)
+    assert shown == "\n".join(f"{NAMES[variant]}:\n{text}\n" for variant, text in parts.items())
 
 
 def test_sampling_repeats_with_its_seed(answer: Command) -> None:
