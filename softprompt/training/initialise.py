@@ -47,7 +47,7 @@ def new_soft_prompt(
         InputError: if the model can't be tuned by the method, or begin as `train.init` says.
     """
     if train.method in ("prompt_tuning", "p_tuning") and looks_up_ids(base_model):
-        remedy = "lora" if keeps_state(base_model) else "lora, or prefix_tuning (train.init: random or zero)"
+        remedy = "another model" if keeps_state(base_model) else "prefix_tuning (train.init: random or zero) or lora"
         raise InputError(
             f"train.method: {train.method}: the layers of this {base_model.config.model_type} model look up token ids, "
             f"which virtual tokens don't have; allowed: {remedy}"
@@ -96,8 +96,9 @@ def _begin_as_keys_and_values(
     Raises:
         InputError: if PEFT's prefix can't hold those of the model.
     """
-    ids = list(demonstrations)
-    text = train.init_text or ""
+    if train.initialisation == "demonstrations" and not demonstrations:
+        raise ValueError("init: demonstrations needs the tokens of some")
+    ids, text = list(demonstrations), train.init_text or ""
     while len(ids) < train.virtual_tokens:  # where two texts meet tokens may merge: how many there are is seen
         ids, text = tokenizer(text, add_special_tokens=False)["input_ids"], f"{text} {text}"
     ids = ids[: train.virtual_tokens]
@@ -115,22 +116,25 @@ def _begin_as_keys_and_values(
 
 
 def _with_prompt(base_model: PreTrainedModel, config: PeftConfig) -> SharedPrefixModel:
-    """`base_model` with a prompt as PEFT makes it.
+    """`base_model` with a prompt, or with LoRA's layers, as PEFT makes them.
 
     Raises:
-        InputError: if PEFT's keys and values don't fit into the model's layers, which a trial tells.
+        InputError: if PEFT's keys and values, or layers, don't fit into the model's, which a trial tells.
     """
-    if config.peft_type != PeftType.PREFIX_TUNING:
+    what = {PeftType.PREFIX_TUNING: "keys and values", PeftType.LORA: "layers"}.get(config.peft_type)
+    if what is None:
         return SharedPrefixModel(base_model, config)
     try:
         model = SharedPrefixModel(base_model, config)
         with torch.no_grad():
             model.token_losses([{"input_ids": [0, 0], "labels": [IGNORED, 0]}])
     except Exception as error:  # an architecture may refuse in any way: all of them mean "no"
-        others = "another model" if looks_up_ids(base_model) else "prompt_tuning or p_tuning"
+        others = "another model" if looks_up_ids(base_model) else "prompt_tuning, p_tuning or lora"
+        if config.peft_type == PeftType.LORA:
+            others = others.removesuffix(" or lora").replace(", ", " or ")
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            "train.method: prefix_tuning: the keys and values that PEFT makes don't fit into the layers of this "
+            f"train.method: {config.peft_type.lower()}: the {what} that PEFT makes don't fit into the layers of this "
             f"{base_model.config.model_type} model ({reason}); allowed: {others}"
         ) from error
     return model

@@ -77,7 +77,7 @@ METHODS = {
     # and 3e-3 were compared.
     "p_tuning": Method(p_tuning, {"adamw_torch": 1e-3, "adafactor": 1e-3}),
     # In units of each layer's root mean square, see softprompt/training/parametrisation.py.
-    "prefix_tuning": Method(prefix_tuning, {"adamw_torch": 1e-2, "adafactor": 1e-2}),
+    "prefix_tuning": Method(prefix_tuning, {"adamw_torch": 2e-2, "adafactor": 2e-2}),
     "lora": Method(lora, {"adamw_torch": 3e-3, "adafactor": 3e-3}),
 }
 

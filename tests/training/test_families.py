@@ -83,6 +83,7 @@ def test_from_fetch_to_an_answer(project: Path, toy_model: Path, name: str, caps
 
 V4 = "the layers of this deepseek_v4 model look up token ids, which virtual tokens don't have"
 UNFIT = "train.method: prefix_tuning: the keys and values that PEFT makes don't fit into the layers of this "
+OTHERS = "prompt_tuning, p_tuning or lora"
 
 
 @pytest.mark.parametrize(
@@ -90,8 +91,17 @@ UNFIT = "train.method: prefix_tuning: the keys and values that PEFT makes don't 
     [
         ("DeepSeek-V4-Flash", "prompt_tuning", f"train.method: prompt_tuning: {V4}; allowed: another model"),
         ("DeepSeek-V4-Flash", "prefix_tuning", rf"{UNFIT}deepseek_v4 model \(.*\); allowed: another model"),
-        ("DeepSeek-V3", "prefix_tuning", rf"{UNFIT}deepseek_v3 model \(.*\); allowed: prompt_tuning or p_tuning"),
-        ("DeepSeek-V3.2", "prefix_tuning", rf"{UNFIT}deepseek_v32 model \(.*\); allowed: prompt_tuning or p_tuning"),
+        ("DeepSeek-V3", "prefix_tuning", rf"{UNFIT}deepseek_v3 model \(.*\); allowed: prompt_tuning, p_tuning or lora"),
+        (
+            "DeepSeek-V3.2",
+            "prefix_tuning",
+            rf"{UNFIT}deepseek_v32 model \(.*\); allowed: prompt_tuning, p_tuning or lora",
+        ),
+        (
+            "DeepSeek-V4-Flash",
+            "lora",
+            rf"{UNFIT.replace('prefix_tuning', 'lora').replace('keys and values', 'layers')}.*",
+        ),
     ],
 )
 def test_what_a_family_can_not_do_is_refused_by_name(
@@ -99,7 +109,21 @@ def test_what_a_family_can_not_do_is_refused_by_name(
 ) -> None:
     base = save_family(tmp_path / "model", toy_model, name)
     with pytest.raises(InputError, match=f"^{message}$"):
-        fresh(base, params_of(tmp_path, **{"train.method": method}))
+        fresh(base, params_of(tmp_path, **{"train.method": method, "train.init": None}))
+
+
+@pytest.mark.parametrize("name", ["DeepSeek-V3.2", "gemma-4-E2B", "Phi-4-mini", "gpt-oss-20b"])
+def test_lora_is_tuned_where_a_prompt_can_not_be_shared_or_put(toy_model: Path, tmp_path: Path, name: str) -> None:
+    base = save_family(tmp_path / "model", toy_model, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the slower forward
+        model = fresh(base, params_of(tmp_path, **{"train.method": "lora"}))
+    row = {"input_ids": [10, 20, 30, 40], "labels": [IGNORED, 20, 30, 40]}
+    losses, _ = model.token_losses([row, {"input_ids": [10, 50, 60], "labels": [IGNORED, IGNORED, 60]}])
+    assert torch.allclose(losses[:3], model.token_losses([row])[0], rtol=1e-4)
+    losses.sum().backward()
+    assert any(bool(weight.grad.any()) for weight in model.parameters() if weight.grad is not None)
+    assert model.generate(torch.tensor([[10, 20, 30]]), max_new_tokens=2, do_sample=False).shape == (1, 5)
 
 
 @pytest.mark.parametrize("init", ["random", "zero"])

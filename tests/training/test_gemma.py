@@ -38,7 +38,7 @@ def test_virtual_tokens_are_refused_where_layers_look_up_ids(
 ) -> None:
     message = (
         rf"^train.method: {method}: the layers of this {kind}_text model look up token ids, which virtual tokens don't "
-        r"have; allowed: prefix_tuning \(train.init: random or zero\)$"
+        r"have; allowed: prefix_tuning \(train.init: random or zero\) or lora$"
     )
     with pytest.raises(InputError, match=message):
         fresh(folders[kind], params_of(tmp_path, **{"train.method": method}))
