@@ -1,8 +1,8 @@
-"""Held-out loss of training recipes, same rows and steps, several seeds: `python -m benchmarks.quality [RECIPE …]`.
+"""Held-out loss of recipes, the same rows and steps, several seeds: `python -m benchmarks.quality [RECIPE …]`.
 
-Needs what `make repro` makes (models/base/, data/tokenized/). Prints a table and writes results/quality.json. The
-defaults of each method in params.yaml and softprompt/training/methods.py were chosen by the validation loss in this
-table.
+Needs what `make repro` makes (models/base/, data/prepared/, data/tokenized/). Prints a table and writes
+results/quality.json. The defaults of each method in params.yaml and softprompt/training/methods.py were chosen by
+validation losses.
 """
 
 import argparse
@@ -13,23 +13,30 @@ from typing import Any
 
 from datasets import Dataset
 from dvclive import Live
-from transformers import AutoTokenizer
+from peft import PromptTuningConfig
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from benchmarks.speed import machine
 from softprompt.config import Params, load_params
 from softprompt.data.templates import Template
+from softprompt.data.templates.demonstrations import demonstrations
+from softprompt.data.tokens import context_of
+from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.outputs import verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
-from softprompt.training.base import load_base_model
+from softprompt.training.base import hard_prompt_tokens, load_base_model
 from softprompt.training.examples import taken_as_demonstrations
 from softprompt.training.initialise import new_soft_prompt
 from softprompt.training.training import tune
 
-RESULT = RESULTS / "quality.json"
+RESULT, TRAIN_ROWS = RESULTS / "quality.json", PREPARED / "train.parquet"
 SEEDS = [1, 2, 3]
 DEFAULT: dict[str, Any] = {"init": None, "learning_rate": None}
+# What needs no training. Of a few-shot prompt: its number of training rows, which the seed chooses.
+UNTRAINED: dict[str, int | None] = {"base_model": None, "hard_prompt": None, "few_shot_4": 4, "few_shot_7": 7}
 # Changes of the `train` section. What a recipe doesn't name is as in params.yaml.
 RECIPES: dict[str, dict[str, Any]] = {
     # What one gets without choosing: PEFT's default initialisation, `Trainer`'s default learning rate and schedule.
@@ -53,18 +60,19 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "prompt_tuning": {"method": "prompt_tuning", **DEFAULT},
     "p_tuning": {"method": "p_tuning", **DEFAULT},
+    "prefix_of_text": {"method": "prefix_tuning", **DEFAULT, "init": "text"},
     "prefix_tuning": {"method": "prefix_tuning", **DEFAULT},
     "lora": {"method": "lora", **DEFAULT},
 }
 
 
 def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float]:
-    """Train by `params`; the best prompt's loss on validation and test rows, in nats per label token, and its step."""
+    """Train by `params`; losses of the best state on validation and test rows, in nats per label token.
+
+    Also its step, how many tokens stand in front of a row, and how many numbers are trained.
+    """
     base, tokenizer = load_base_model(BASE_MODEL, params), AutoTokenizer.from_pretrained(BASE_MODEL)
-    template = Template(tokenizer, **json.loads((TOKENIZED / "template.json").read_text(encoding="utf-8")))
-    shown, left = taken_as_demonstrations(
-        rows["train"], PREPARED / "train.parquet", template, params.train, params.seed
-    )
+    shown, left = taken_as_demonstrations(rows["train"], TRAIN_ROWS, template(tokenizer), params.train, params.seed)
     rows = {split: part.select_columns(["input_ids", "labels"]) for split, part in {**rows, "train": left}.items()}
     model = new_soft_prompt(base, tokenizer, BASE_MODEL, params.train, seed=params.seed, demonstrations=shown)
     with (
@@ -75,55 +83,99 @@ def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float
         checkpoints.mkdir(parents=True)
         progress = tune(model, rows, params, checkpoints, live)
     losses, tokens = row_losses(model, rows["test"], params.evaluate.batch_size, "test")
-    return {"step": progress.best_step, "validation": progress.best_loss, "test": float(losses.sum() / tokens.sum())}
+    return {
+        "step": progress.best_step,
+        "tokens": model.virtual_tokens,
+        "trained": sum(weight.numel() for weight in progress.best_weights.values()),
+        "validation": progress.best_loss,
+        "test": float(losses.sum() / tokens.sum()),
+    }
+
+
+def untrained_losses(params: Params, rows: dict[str, Dataset], recipe: str) -> dict[str, float]:
+    """The same of one of `UNTRAINED`, whose tokens stand in the place of virtual tokens."""
+    base, tokenizer = load_base_model(BASE_MODEL, params), AutoTokenizer.from_pretrained(BASE_MODEL)
+    ahead: list[int] = []
+    if recipe == "hard_prompt":
+        (ahead,) = hard_prompt_tokens(tokenizer, params.evaluate.hard_prompts[:1], base.config)
+    elif examples := UNTRAINED[recipe]:
+        names, room = rows["train"]["example_id"], context_of(base.config) or 2**20
+        ahead = demonstrations(
+            template(tokenizer), names, TRAIN_ROWS, seed=params.seed, room=room // 2, count=examples
+        ).ids
+    found: dict[str, float] = {"step": 0, "tokens": len(ahead), "trained": 0}
+    model = SharedPrefixModel(base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=1))
+    with model.disable_adapter():
+        for split in ("validation", "test"):
+            losses, tokens = row_losses(model, rows[split], params.evaluate.batch_size, split, ahead)
+            found[split] = float(losses.sum() / tokens.sum())
+    return found
+
+
+def template(tokenizer: PreTrainedTokenizerBase) -> Template:
+    """That of the tokenized rows."""
+    return Template(tokenizer, **json.loads((TOKENIZED / "template.json").read_text(encoding="utf-8")))
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """The results as Markdown: test losses of each seed, then means."""
     seeds = list(next(iter(results.values())))
-    lines = ["| recipe | " + " | ".join(f"test, seed {seed}" for seed in seeds) + " | mean test | mean validation |"]
-    lines.append("|---|" + "--:|" * (len(seeds) + 2))
+    columns = [
+        "tokens in front",
+        "trained numbers",
+        *(f"test, seed {seed}" for seed in seeds),
+        "mean test",
+        "mean validation",
+    ]
+    lines = ["| recipe | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
     for recipe, of_seed in results.items():
-        shown = " | ".join(f"{of_seed[seed]['test']:.3f}" for seed in seeds)
+        first, shown = of_seed[seeds[0]], " | ".join(f"{of_seed[seed]['test']:.3f}" for seed in seeds)
         means = [sum(values[split] for values in of_seed.values()) / len(seeds) for split in ("test", "validation")]
-        lines.append(f"| {recipe} | {shown} | {means[0]:.3f} | {means[1]:.3f} |")
+        sizes = f"{first['tokens']} | {first['trained']:,}"
+        lines.append(f"| {recipe} | {sizes} | {shown} | {means[0]:.3f} | {means[1]:.3f} |")
     return "\n".join(lines)
 
 
 def earlier() -> dict[str, dict[str, dict[str, float]]]:
-    """What is known of all recipes; those that are run now replace it."""
-    return json.loads(RESULT.read_text(encoding="utf-8"))["recipes"] if RESULT.exists() else {}
+    """What this machine has measured of all recipes; those that are run now replace it."""
+    kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    return kept["recipes"] if kept.get("machine") == machine() else {}
 
 
 def main() -> None:
     """Run the recipes and show the table."""
     parser = argparse.ArgumentParser(description="Held-out loss of training recipes over several seeds.")
-    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(RECIPES)}; all if none is named")
+    every = [*UNTRAINED, *RECIPES]
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(every)}; all if none is named")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--set", default="{}", help='changes of every recipe as JSON, e.g. {"learning_rate": 0.003}')
+    parser.add_argument("--set", default="{}", help='changes of what is trained as JSON, e.g. {"learning_rate": 0.003}')
     arguments = parser.parse_args()
-    if unknown := set(arguments.recipes) - set(RECIPES):
-        parser.error(f"unknown recipe {', '.join(sorted(unknown))}; allowed: {', '.join(RECIPES)}")
+    if unknown := set(arguments.recipes) - set(every):
+        parser.error(f"unknown recipe {', '.join(sorted(unknown))}; allowed: {', '.join(every)}")
     params = load_params()
     verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare"), verified(TOKENIZED, "tokenize")
     quiet_libraries()
     rows = {split: Dataset.from_file(str(TOKENIZED / f"{split}.arrow")) for split in SPLITS}
     results: dict[str, dict[str, dict[str, float]]] = {}
     for seed in arguments.seeds:
-        for recipe in arguments.recipes or RECIPES:
-            changes = {**RECIPES[recipe], **json.loads(arguments.set)}
-            changed = {**params.model_dump(), "seed": seed, "train": {**params.train.model_dump(), **changes}}
-            losses = held_out_losses(Params.model_validate(changed), rows)
+        for recipe in arguments.recipes or every:
+            changes = {**RECIPES[recipe], **json.loads(arguments.set)} if recipe in RECIPES else {}
+            changed = Params.model_validate(
+                {**params.model_dump(), "seed": seed, "train": {**params.train.model_dump(), **changes}}
+            )
+            losses = untrained_losses(changed, rows, recipe) if recipe in UNTRAINED else held_out_losses(changed, rows)
             results.setdefault(recipe, {})[str(seed)] = losses
             print(f"{recipe}, seed {seed}: {losses}", flush=True)
     print(table(results))
     if arguments.set == "{}" and arguments.seeds == SEEDS:
         settings = {
+            "machine": machine(),
             "epochs": params.train.num_train_epochs,
             "max_steps": params.train.max_steps,
             "rows_a_step": params.train.batch_size * params.train.gradient_accumulation_steps,
         }
-        write_json(RESULT, {**settings, "recipes": {**earlier(), **results}})
+        known = {**earlier(), **results}
+        write_json(RESULT, {**settings, "recipes": {recipe: known[recipe] for recipe in every if recipe in known}})
 
 
 if __name__ == "__main__":

@@ -121,21 +121,21 @@ def _with_prompt(base_model: PreTrainedModel, config: PeftConfig) -> SharedPrefi
     Raises:
         InputError: if PEFT's keys and values, or layers, don't fit into the model's, which a trial tells.
     """
-    what = {PeftType.PREFIX_TUNING: "keys and values", PeftType.LORA: "layers"}.get(config.peft_type)
-    if what is None:
+    what = {PeftType.PREFIX_TUNING: "keys and values", PeftType.LORA: "layers"}
+    kind = PeftType(config.peft_type)
+    if kind not in what:
         return SharedPrefixModel(base_model, config)
     try:
         model = SharedPrefixModel(base_model, config)
         with torch.no_grad():
             model.token_losses([{"input_ids": [0, 0], "labels": [IGNORED, 0]}])
     except Exception as error:  # an architecture may refuse in any way: all of them mean "no"
-        others = "another model" if looks_up_ids(base_model) else "prompt_tuning, p_tuning or lora"
-        if config.peft_type == PeftType.LORA:
-            others = others.removesuffix(" or lora").replace(", ", " or ")
+        others = [name for name in ("prompt_tuning", "p_tuning", "lora") if name != kind.lower()]
+        allowed = "another model" if looks_up_ids(base_model) else f"{', '.join(others[:-1])} or {others[-1]}"
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"train.method: {config.peft_type.lower()}: the {what} that PEFT makes don't fit into the layers of this "
-            f"{base_model.config.model_type} model ({reason}); allowed: {others}"
+            f"train.method: {kind.lower()}: the {what[kind]} that PEFT makes don't fit into the layers of this "
+            f"{base_model.config.model_type} model ({reason}); allowed: {allowed}"
         ) from error
     return model
 

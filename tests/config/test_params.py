@@ -101,7 +101,7 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ),
         (
             {"train.init": "zero"},
-            'train.init: "zero" is not allowed; allowed: null or text, demonstrations, vocabulary, random, where train.method is',
+            'train.init: "zero" is not allowed; allowed: null or text, demonstrations, vocabulary, random, where',
         ),
         (
             {"train.method": "p_tuning", "train.init": "text"},
