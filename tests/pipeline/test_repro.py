@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from softprompt.evaluation.names import NAMES
 from tests.clones import call, stages_run
 from tests.toy import STAGES, write_params
 
@@ -18,8 +19,8 @@ def test_make_repro_again_does_nothing_and_says_so(clone: Path) -> None:
     assert stages_run(output) == []
     assert "up to date" in output
     metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
-    for variant, name in (("base", "base model"), ("hard", "hard prompt"), ("tuned", "tuned prompt")):
-        assert f"| {name:12} | {metrics[variant]['loss']:14.3f} |" in output
+    for variant, name in NAMES.items():
+        assert f"| {name:15} | {metrics[variant]['loss']:14.3f} |" in output
     assert "adapter models/adapter" in output
 
 
@@ -52,7 +53,7 @@ def test_the_gate_reruns_nothing_and_lets_a_better_prompt_pass(clone: Path) -> N
     write_params(clone, **{"runtime.require": True})
     output = call(clone, "make repro", ok=metrics["verdict"] == "helps")
     assert stages_run(output) == []
-    assert f"Verdict: {metrics['verdict']}. Against the hard prompt" in output
+    assert f"Verdict: {metrics['verdict']}. Against the {NAMES[metrics['strongest']]}" in output
 
 
 def test_a_damaged_object_in_the_cache_is_noticed_and_repaired(clone: Path) -> None:
