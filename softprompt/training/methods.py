@@ -76,8 +76,8 @@ METHODS = {
     # PEFT's comparison has 1e-4 in 5,000 steps. An encoder's layers take no more than what layers usually take; 1e-3
     # and 3e-3 were compared.
     "p_tuning": Method(p_tuning, {"adamw_torch": 1e-3, "adafactor": 1e-3}),
-    # In units of each layer's root mean square, see softprompt/training/parametrisation.py; of 2e-2, 3e-2, 5e-2 and 1e-1
-    # the first had the lowest validation loss. Adafactor's was not looked for.
+    # In units of each layer's root mean square, see softprompt/training/parametrisation.py; of 2e-2, 3e-2 and 1e-1 the
+    # first had the lowest validation loss. Adafactor's was not looked for.
     "prefix_tuning": Method(prefix_tuning, {"adamw_torch": 2e-2, "adafactor": 2e-2}),
     # Of 1e-3 and 3e-3 the second had the lower validation loss.
     "lora": Method(lora, {"adamw_torch": 3e-3, "adafactor": 3e-3}),
