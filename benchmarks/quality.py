@@ -59,6 +59,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "max_grad_norm": 1.0,
     },
     "prompt_tuning": {"method": "prompt_tuning", **DEFAULT},
+    "prompt_of_demonstrations": {"method": "prompt_tuning", **DEFAULT, "init": "demonstrations"},
     "p_tuning": {"method": "p_tuning", **DEFAULT},
     "prefix_of_text": {"method": "prefix_tuning", **DEFAULT, "init": "text"},
     "prefix_tuning": {"method": "prefix_tuning", **DEFAULT},
