@@ -1,5 +1,6 @@
 """`train` in params.yaml: the tuning method and how it is optimised."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -12,6 +13,12 @@ INITS = {
     "p_tuning": ("random",),
     "prefix_tuning": ("demonstrations", "text", "random", "zero"),
     "lora": ("zero",),
+}
+# Of each key that some methods alone have: these, and the value that changes nothing.
+METHODS_OF: dict[str, tuple[tuple[str, ...], float]] = {
+    "freeze_first": (("prompt_tuning", "prefix_tuning"), False),
+    "residual": (("prompt_tuning",), False),
+    "keys_lr_ratio": (("prefix_tuning",), 1.0),
 }
 
 
@@ -61,6 +68,17 @@ class Train(Section):
         if init and allowed and init not in allowed:
             raise ValueError(f"null or {', '.join(allowed)}, where train.method is {info.data['method']}")
         return init
+
+    @field_validator("freeze_first", "residual", "keys_lr_ratio")
+    @classmethod
+    def is_of_the_method(cls, value: float, info: ValidationInfo) -> float:
+        """Refuse what the method would not use."""
+        name = info.field_name or ""
+        methods, unset = METHODS_OF[name]
+        method = info.data.get("method")
+        if value != unset and method is not None and method not in methods:
+            raise ValueError(f"{json.dumps(unset)} where train.method is {method}; it is of {' and '.join(methods)}")
+        return value
 
     @field_validator("init_text")
     @classmethod

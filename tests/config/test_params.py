@@ -112,6 +112,14 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
             "train.init_text: null is not allowed; allowed: a text where train.init is text",
         ),
         ({"train.method": "prompt_tuning", "train.init_text": " "}, "allowed: a text where train.init is text"),
+        (
+            {"train.method": "lora", "train.residual": True},
+            "train.residual: true is not allowed; allowed: false where train.method is lora; it is of prompt_tuning",
+        ),
+        (
+            {"train.method": "p_tuning", "train.keys_lr_ratio": 0.5},
+            "train.keys_lr_ratio: 0.5 is not allowed; allowed: 1.0 where train.method is p_tuning; it is of prefix",
+        ),
         ({"train.num_train_epochs": None}, "train.num_train_epochs: null is not allowed; allowed: a number"),
         ({"train.num_train_epochs": 0.0}, "train.num_train_epochs: 0.0 is not allowed; allowed: above 0"),
         ({"train.max_steps": 0}, "train.max_steps: 0 is not allowed; allowed: at least 1, or null"),
