@@ -56,8 +56,7 @@ def out_of_domain_line(general: dict[str, Any]) -> str:
 def short_headline(metrics: dict[str, Any]) -> dict[str, Any]:
     """What `dvc metrics show` and `dvc exp show` have columns for: few enough for a terminal."""
     losses = {variant: metrics[variant]["loss"] for variant in measured(metrics)}
-    gap = against_strongest(metrics)["mean"]
-    return {**losses, "strongest": metrics["strongest"], "tuned_minus_strongest": gap, "verdict": metrics["verdict"]}
+    return {**losses, "verdict": metrics["verdict"]}
 
 
 def main() -> None:

@@ -75,14 +75,7 @@ def test_metrics_and_headline() -> None:
         "Verdict: helps. Against the hard prompt, the strongest baseline without training, the tuned prompt's loss is "
     )
     assert text.endswith(line + "-0.500 [-0.500, -0.500] nats per token.")
-    assert short_headline(result) == {
-        "base": 2.0,
-        "hard": 1.5,
-        "tuned": 1.0,
-        "strongest": "hard",
-        "tuned_minus_strongest": -0.5,
-        "verdict": "helps",
-    }
+    assert short_headline(result) == {"base": 2.0, "hard": 1.5, "tuned": 1.0, "verdict": "helps"}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +89,7 @@ def test_the_verdict_is_against_the_strongest_baseline(few_shot: float, stronges
     result = metrics(losses)
     assert (result["strongest"], result["verdict"]) == (strongest, said)
     assert f"Verdict: {said}. Against the {NAMES[strongest]}, the strongest baseline" in headline(result)
-    assert short_headline(result)["tuned_minus_strongest"] == pytest.approx(1 - min(few_shot, 1.5))
+    assert result[f"tuned_minus_{strongest}"]["mean"] == pytest.approx(1 - min(few_shot, 1.5))
     assert short_headline(result)["few_shot"] == pytest.approx(few_shot)
 
 
