@@ -43,7 +43,8 @@ def main(params: Params) -> None:
     sample = rows.loc[places]
     blocks = blocks_in(text, variants.tokenizer, variants.model.frozen.config, params.general)
     # What can't be scored is refused before anything is.
-    longest = max(int(row_lengths(tokens).max()), 0 if blocks is None else params.general.block_tokens)
+    scored = [int(row_lengths(splits[split]).max()) for split in ("validation", "test")]
+    longest = max(*scored, 0 if blocks is None else params.general.block_tokens)
     question = int(sample["question_tokens"].max())
     needs = needs_of(variants, tokenized, longest, question, settings.generate.max_new_tokens)
     generate = settings.generate.model_copy(update={"max_new_tokens": needs.answer})
@@ -60,7 +61,7 @@ def main(params: Params) -> None:
             general = variants.losses(of_blocks, settings.batch_size, "out-of-domain text")
     if not distributed.is_first():  # it has scored and answered its share
         return
-    scored, scores = score_answers(answers, sample, variants.template)
+    answered, scores = score_answers(answers, sample, variants.template)
     of_rows = losses.join(rows[["question_id", "question_tokens", "source"]])
     result = {
         **metrics(of_rows),
@@ -73,7 +74,7 @@ def main(params: Params) -> None:
         result["chosen_by_auto"] = chosen
     virtual_tokens = describe_virtual_tokens(variants.model, variants.tokenizer)
     written = {"virtual_tokens": virtual_tokens, "headline": short_headline(result), "metrics": result}
-    _write(predictions(rows, losses, scored), written)
+    _write(predictions(rows, losses, answered), written)
     _tell(result, params)
 
 

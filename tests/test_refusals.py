@@ -184,6 +184,16 @@ def test_a_prompt_beyond_the_context(refusal: Refusal, run: Run) -> None:
     )
 
 
+def lengthen(split: str) -> None:
+    """Write the toy's rows anew, those of one split with answers too long for any context."""
+    of_split = {row["messages"][0]["content"] for row in pq.read_table(f"data/prepared/{split}.parquet").to_pylist()}
+    rows = toy_rows()
+    for row in rows:
+        if "\n".join(filter(None, (row["instruction"], row["input"]))) in of_split:
+            row["output"] *= 60
+    write_rows(Path(), rows)
+
+
 def test_what_evaluate_would_refuse_is_refused_before_the_training(refusal: Refusal, run: Run, project: Path) -> None:
     run("fetch_model", "fetch_data", "prepare", "tokenize")
     usual = {"evaluate.hard_prompt": "Be brief.", "evaluate.generate.max_new_tokens": 8, "general.block_tokens": 16}
@@ -193,17 +203,7 @@ def test_what_evaluate_would_refuse_is_refused_before_the_training(refusal: Refu
         ("general.block_tokens", 510, "train.num_virtual_tokens: a soft prompt of 4 tokens and a row of 510 make 514"),
     ):
         assert expected in refusal("train", **{**usual, key: value})
-    # Only rows of the test split are too long.
-    test = {row["messages"][0]["content"] for row in pq.read_table("data/prepared/test.parquet").to_pylist()}
-    rows = [
-        {
-            **row,
-            "output": row["output"]
-            * (60 if "\n".join(filter(None, (row["instruction"], row["input"]))) in test else 1),
-        }
-        for row in toy_rows()
-    ]
-    write_rows(project, rows)
+    lengthen("test")
     write_params(project, **usual, **{"tokenize.max_length": 510})
     run("fetch_data", "prepare", "tokenize")
     message = refusal("train")
@@ -237,3 +237,10 @@ def test_a_damaged_artefact_is_not_used(refusal: Refusal, run: Run) -> None:
 def test_a_hard_prompt_beyond_the_context(refusal: Refusal, run: Run) -> None:
     run(*BEFORE_EVALUATE)
     assert "evaluate.hard_prompt: a text of" in refusal("evaluate", **{"evaluate.hard_prompt": "fog " * 500})
+    # Only a validation row is too long behind it; the soft prompt, which is shorter, has room.
+    lengthen("validation")
+    write_params(Path(), **{"tokenize.max_length": 500})
+    run("fetch_data", "prepare", "tokenize")
+    message = refusal("evaluate", **{"evaluate.hard_prompt": "fog " * 20})
+    assert "evaluate.hard_prompt: a text of" in message
+    assert "and a row of 500 make" in message
