@@ -1,10 +1,25 @@
 """`evaluate` in params.yaml: the baselines of the tuned prompt, and how all variants are scored."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 
-from softprompt.config.section import Positive, Section, Text
+from softprompt.config.section import Positive, Section, has_line_breaks
+
+
+def _are_texts(given: Any) -> Any:
+    texts = given if isinstance(given, list) else [given]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise ValueError("a text, or a list of texts, none of them empty: what the tuned prompt is measured against")
+    for text in texts:
+        try:
+            has_line_breaks(text)
+        except ValueError as fault:
+            raise ValueError(f"a text, or a list of texts: {fault}") from None
+    return given
+
+
+Texts = Annotated[str | list[str], BeforeValidator(_are_texts)]  # one or several
 
 
 class Generate(Section):
@@ -21,7 +36,7 @@ class Generate(Section):
 class Evaluate(Section):
     """See params.yaml for the meaning of each key."""
 
-    hard_prompt: Text | Annotated[list[Text], Field(min_length=1)]
+    hard_prompt: Texts
     few_shot: Annotated[int, Field(ge=0, le=2**31 - 1)]
     few_shot_seed: Annotated[int, Field(ge=0, lt=2**32)]
     batch_size: Positive
@@ -33,11 +48,3 @@ class Evaluate(Section):
     def hard_prompts(self) -> list[str]:
         """The texts of `hard_prompt`, one or several."""
         return [self.hard_prompt] if isinstance(self.hard_prompt, str) else self.hard_prompt
-
-    @field_validator("hard_prompt")
-    @classmethod
-    def has_texts(cls, given: str | list[str]) -> str | list[str]:
-        """Refuse white space only."""
-        if not all(text.strip() for text in ([given] if isinstance(given, str) else given)):
-            raise ValueError("a text, or a list of texts: the baseline that the tuned prompt is measured against")
-        return given

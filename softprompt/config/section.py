@@ -21,7 +21,12 @@ def _is_public(source: str) -> str:
 Source = Annotated[str, Field(min_length=1), AfterValidator(_is_public)]
 
 
-def _has_line_breaks(text: str) -> str:
+def has_line_breaks(text: str) -> str:
+    """Refuse a backslash followed by n.
+
+    Raises:
+        ValueError: with how a line break is written.
+    """
     # The command line does that: neither the shell nor DVC makes a line break of it.
     if "\\n" in text:
         raise ValueError(
@@ -31,7 +36,7 @@ def _has_line_breaks(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_has_line_breaks)]  # what a model reads
+Text = Annotated[str, AfterValidator(has_line_breaks)]  # what a model reads
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 

@@ -1,5 +1,6 @@
 """The schema, the file and the messages."""
 
+import json
 import re
 import subprocess
 import sys
@@ -148,16 +149,26 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         ({"tokenize.template": "Q: {instruction A:"}, "tokenize.template: "),
         ({"tokenize.template": "Q: A:"}, "text with {instruction} and, if wanted, {input}"),
         ({"tokenize.template": "Q: {instruction}", "tokenize.system": "Be nice."}, "tokenize.system: "),
-        ({"evaluate.hard_prompt": " "}, "evaluate.hard_prompt: "),
-        ({"evaluate.hard_prompt": ["Be brief.", " "]}, "evaluate.hard_prompt: "),
-        ({"evaluate.hard_prompt": []}, "evaluate.hard_prompt: "),
+        *(
+            (
+                {"evaluate.hard_prompt": wrong},
+                f"{json.dumps(wrong)} is not allowed; allowed: a text, or a list of texts, ",
+            )
+            for wrong in (" ", ["Be brief.", " "], [], [5], 5, None)
+        ),
+        *(
+            (
+                {"evaluate.hard_prompt": wrong},
+                "allowed: a text, or a list of texts: text without a backslash followed by",
+            )
+            for wrong in (r"a\n b", [r"a\n b"])
+        ),
         ({"evaluate.few_shot": -1}, "evaluate.few_shot: -1 is not allowed; allowed: at least 0"),
         (
             {"tokenize.template": r"Q: {instruction}\n\nA: "},
             r"""text without a backslash followed by n, which is no line""",
         ),
         ({"tokenize.system": r"Be brief.\nBe kind."}, r"""double quotes ("\n"), the shell as $'…\n…'"""),
-        ({"evaluate.hard_prompt": r"Be brief.\nBe kind."}, "evaluate.hard_prompt: "),
         ({"train.init_text": r"Be brief.\nBe kind."}, "train.init_text: "),
         (
             {"tokenize.date": "31.1.2026"},
