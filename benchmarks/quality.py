@@ -75,7 +75,7 @@ def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float
     base, tokenizer = load_base_model(BASE_MODEL, params), AutoTokenizer.from_pretrained(BASE_MODEL)
     shown, left = taken_as_demonstrations(rows["train"], TRAIN_ROWS, template(tokenizer), params.train, params.seed)
     rows = {split: part.select_columns(["input_ids", "labels"]) for split, part in {**rows, "train": left}.items()}
-    model = new_soft_prompt(base, tokenizer, BASE_MODEL, params.train, seed=params.seed, demonstrations=shown)
+    model = new_soft_prompt(base, tokenizer, BASE_MODEL, params.train, seed=params.seed, demonstrations=shown.ids)
     with (
         tempfile.TemporaryDirectory() as folder,
         Live(str(Path(folder) / "live"), save_dvc_exp=False, dvcyaml=None) as live,
@@ -137,10 +137,10 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def earlier() -> dict[str, dict[str, dict[str, float]]]:
-    """What this machine has measured of all recipes; those that are run now replace it."""
+def earlier(settings: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """What was measured of all recipes with the same settings; those that are run now replace it."""
     kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
-    return kept["recipes"] if kept.get("machine") == machine() else {}
+    return kept["recipes"] if {key: kept.get(key) for key in settings} == settings else {}
 
 
 def main() -> None:
@@ -175,7 +175,7 @@ def main() -> None:
             "max_steps": params.train.max_steps,
             "rows_a_step": params.train.batch_size * params.train.gradient_accumulation_steps,
         }
-        known = {**earlier(), **results}
+        known = {**earlier(settings), **results}
         write_json(RESULT, {**settings, "recipes": {recipe: known[recipe] for recipe in every if recipe in known}})
 
 

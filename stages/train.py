@@ -63,12 +63,13 @@ def main(params: Params) -> None:
         rows["train"], prepared / "train.parquet", template, params.train, params.seed
     )
     rows = {split: part.select_columns(["input_ids", "labels"]) for split, part in rows.items()}
-    model = new_soft_prompt(base_model, tokenizer, base, params.train, seed=params.seed, demonstrations=shown)
+    model = new_soft_prompt(base_model, tokenizer, base, params.train, seed=params.seed, demonstrations=shown.ids)
     if not distributed.is_first():  # it trains along; the first one writes
         with naming_parameter(REMEDY):
             tune(model, rows, params, distributed.share(None), None)
         return
-    origin = replace(origin, chosen=chosen_by_auto(base_model, params, "train"))
+    chosen = chosen_by_auto(base_model, params, "train")
+    origin = replace(origin, chosen=chosen, demonstrations=shown.example_ids)
     with (
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
         output_folder(ADAPTER) as folder,

@@ -35,6 +35,7 @@ class Origin:
         code: file or folder of code that `train` depends on -> SHA-256.
         versions: library -> version.
         chosen: key of params.yaml -> what its value `auto` came to, where a trial of the machine chose.
+        demonstrations: example_id of each training row that the prompt began as; it was not trained on them.
     """
 
     base_model: str
@@ -50,6 +51,7 @@ class Origin:
     code: dict[str, str]
     versions: dict[str, str]
     chosen: dict[str, str] = field(default_factory=dict)
+    demonstrations: list[str] = field(default_factory=list)
 
     @property
     def template_settings(self) -> dict[str, Any]:
@@ -97,7 +99,8 @@ def load_origin(adapter: Path) -> Origin:
     except ValueError as error:
         raise InputError(f"{path} is not what the train stage writes: {error}") from None
     names = {attribute.name for attribute in dataclasses.fields(Origin)}
-    if not isinstance(values, dict) or values.keys() | {"chosen"} != names:  # older versions chose nothing
+    later = {"chosen", "demonstrations"}  # than some adapters, which have none
+    if not isinstance(values, dict) or values.keys() | later != names:
         raise InputError(f"{path} is not what this version's train stage writes; it has: {', '.join(sorted(names))}")
     return Origin(**values)
 

@@ -23,17 +23,21 @@ def model_card(base: Path, train: Train, virtual_tokens: int, validation_loss: f
     source = json.loads((base / "source.json").read_text(encoding="utf-8"))["source"]
     method = train.method.replace("_", " ")
     rows = train.batch_size * train.gradient_accumulation_steps
-    what, kind = (
-        (f"{virtual_tokens} virtual tokens in front of the frozen model", "Soft prompt")
+    kind, tags, what = (
+        (
+            "Soft prompt",
+            [method.replace(" ", "-"), "soft-prompt"],
+            f"{virtual_tokens} virtual tokens in front of the frozen model, in PEFT's format: {method},\n"
+            f"{train.initialisation} initialisation",
+        )
         if virtual_tokens
-        else (f"Layers of rank {train.lora_r} beside those of the frozen model", "LoRA")
+        else ("LoRA", [method], f"Layers of rank {train.lora_r} beside those of the frozen model, in PEFT's format")
     )
-    return f"""{card_header(base, method.replace(" ", "-"), "soft-prompt")}
+    return f"""{card_header(base, *tags)}
 
 # {kind} for {source}
 
-{what}, in PEFT's format: {method},
-{train.initialisation} initialisation, {train.optim} with a peak learning rate of {learning_rate(train):g},
+{what}, {train.optim} with a peak learning rate of {learning_rate(train):g},
 {train.lr_scheduler_type} schedule, {rows} rows a step. This is the state of step {step},
 where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
 

@@ -6,14 +6,14 @@ from datasets import Dataset
 
 from softprompt.config.train import Train
 from softprompt.data.templates import Template
-from softprompt.data.templates.demonstrations import demonstrations
+from softprompt.data.templates.demonstrations import Demonstrations, demonstrations
 from softprompt.runtime.errors import InputError
 
 
 def taken_as_demonstrations(
     rows: Dataset, prepared: Path, template: Template, train: Train, seed: int
-) -> tuple[list[int], Dataset]:
-    """Token ids that the prompt begins as, and the rows that are left to train on.
+) -> tuple[Demonstrations, Dataset]:
+    """What the prompt begins as, and the rows that are left to train on.
 
     Args:
         rows: the training rows, of `softprompt.data.tokens.TOKENIZED_SCHEMA`.
@@ -26,7 +26,7 @@ def taken_as_demonstrations(
         InputError: if no row fits into the virtual tokens, or none would be left.
     """
     if train.initialisation != "demonstrations":
-        return [], rows
+        return Demonstrations([], []), rows
     found = demonstrations(template, rows["example_id"], prepared, seed=seed, room=train.virtual_tokens)
     if not found.ids:
         raise InputError(
@@ -41,4 +41,4 @@ def taken_as_demonstrations(
             "train.num_virtual_tokens, or another train.init"
         )
     print(f"train: the prompt begins as {len(used)} training rows, {len(found.ids)} tokens; it is not trained on these")
-    return found.ids, rows.select(left)
+    return found, rows.select(left)

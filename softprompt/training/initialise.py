@@ -14,7 +14,7 @@ from softprompt.config.train import INITS, Train
 from softprompt.data.tokens import IGNORED, beginning_ids, check_embedded, embedded_ids
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.prefix import run_prefix
-from softprompt.engine.sharing import keeps_state, looks_up_ids
+from softprompt.engine.sharing import keeps_state, looks_up_ids, windows_of
 from softprompt.runtime.errors import InputError
 from softprompt.training.drawing import draw, draw_lora, put
 from softprompt.training.methods import METHODS
@@ -102,6 +102,12 @@ def _begin_as_keys_and_values(
     while len(ids) < train.virtual_tokens:  # where two texts meet tokens may merge: how many there are is seen
         ids, text = tokenizer(text, add_special_tokens=False)["input_ids"], f"{text} {text}"
     ids = ids[: train.virtual_tokens]
+    windows = [window for window in windows_of(model.frozen).values() if window is not None]
+    if windows and min(windows) <= len(ids):
+        raise InputError(
+            f"train.num_virtual_tokens: of {len(ids)} tokens, layers with a sliding window of {min(windows)} don't keep "
+            f"all keys and values; allowed: up to {min(windows) - 1}, or train.init: random or zero"
+        )
     try:
         with torch.no_grad():
             cache = run_prefix(model.frozen, None, torch.tensor(ids, device=model.device))

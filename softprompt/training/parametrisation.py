@@ -96,10 +96,10 @@ def units(prefix: Tensor, layers: int, keys: float) -> Tensor:
         layers: how many the model has.
         keys: learning rate of keys over that of values.
     """
-    parts = prefix.view(len(prefix), layers, 2, -1)
+    parts = prefix.cpu().view(len(prefix), layers, 2, -1)  # a GPU has no deterministic median
     size = parts.square().mean(dim=3).sqrt().median(dim=0).values
-    size = torch.where(size > 0, size, 1.0) * torch.tensor([keys, 1.0], device=size.device)
-    return size.unsqueeze(2).expand(parts.shape[1:]).reshape(1, -1)
+    size = torch.where(size > 0, size, 1.0) * torch.tensor([keys, 1.0])
+    return size.unsqueeze(2).expand(parts.shape[1:]).reshape(1, -1).to(prefix.device)
 
 
 def merge(model: SharedPrefixModel) -> None:

@@ -64,7 +64,9 @@ def demonstrations_of(finished: Path, params: Params) -> tuple[list[int], Datase
     settings = json.loads((tokenized / "template.json").read_text(encoding="utf-8"))
     template = Template(AutoTokenizer.from_pretrained(finished / "models/base"), **settings)
     rows = Dataset.from_file(str(tokenized / "train.arrow"))
-    return taken_as_demonstrations(rows, finished / "data/prepared/train.parquet", template, params.train, params.seed)
+    prepared = finished / "data/prepared/train.parquet"
+    found, left = taken_as_demonstrations(rows, prepared, template, params.train, params.seed)
+    return found.ids, left
 
 
 def trained(

@@ -1,12 +1,16 @@
 """A prompt that begins as training rows: as good as these rows in the context, and not trained on them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from datasets import Dataset
 
 from softprompt.engine.row_losses import row_losses
+from softprompt.provenance.origin import load_origin
 from softprompt.runtime.errors import InputError
+from tests.conftest import run_stages
+from tests.toy import write_params
 from tests.training.prompts import demonstrations_of, fresh, params_of
 
 
@@ -40,6 +44,18 @@ def test_their_rows_are_not_trained_on(finished: Path, tmp_path: Path) -> None:
             assert any(ids[place : place + len(answer)] == answer for place in places), "it is in the prompt"
         chosen.append({row["example_id"] for row in gone})
     assert chosen[0] != chosen[1]
+
+
+def test_its_origin_names_them(finished_project: Path) -> None:
+    every = set(Dataset.from_file("data/tokenized/train.arrow")["example_id"])
+    changes = {"train.method": "prefix_tuning", "train.num_virtual_tokens": 150, "train.max_steps": 1}
+    write_params(finished_project, **changes)
+    shutil.rmtree("models/adapter")
+    shutil.rmtree("results/train")
+    run_stages("train")
+    origin = load_origin(Path("models/adapter"))
+    assert origin.demonstrations
+    assert set(origin.demonstrations) < every
 
 
 def test_other_beginnings_leave_all_rows(finished: Path, tmp_path: Path) -> None:

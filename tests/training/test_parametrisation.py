@@ -25,6 +25,17 @@ def test_units_are_the_size_of_each_layers_keys_and_values() -> None:
     assert units(prefix, 2, keys=0.25).view(2, 2, 6)[..., 0].tolist() == [[2.0, 0.5], [0.5, 1.0]]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_units_on_a_gpu_are_those_of_the_cpu() -> None:
+    prefix = torch.randn(4, 12)
+    strict = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.equal(units(prefix.cuda(), 3, keys=0.5).cpu(), units(prefix, 3, keys=0.5))
+    finally:
+        torch.use_deterministic_algorithms(strict)
+
+
 @pytest.mark.parametrize("key", ["train.residual", "train.freeze_first"])
 def test_it_begins_where_it_would_without(finished: Path, tmp_path: Path, key: str) -> None:
     base = finished / "models/base"

@@ -106,13 +106,21 @@ class Template:
         """
         return self._ids_of(self._form.to_answer(self._turns(messages)))
 
-    def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of a whole conversation, up to where the next question's turn begins.
+    def conversation_ids(self, rows: Sequence[dict]) -> list[int]:
+        """The tokens of rows as one conversation, up to where the next question begins.
+
+        A chat template has the system turn of the first row alone; a literal one is written out for each row.
 
         Raises:
             RowError: if the template doesn't take it.
         """
-        return self._ids_of(self._form.whole(self._turns(messages)))
+        if isinstance(self._form, LiteralTemplate):
+            parts = [(self._turns(row["messages"]), self._encoder.marked(row["input"])) for row in rows]
+        else:
+            first, *others = (row["messages"] for row in rows)
+            turns = [*first, *(turn for messages in others for turn in messages if turn["role"] != "system")]
+            parts = [(self._turns(turns), "")]
+        return self._ids_of(self._form.whole(parts))
 
     def _ids_of(self, rendered: Rendered) -> list[int]:
         (ids,) = self._encoder.ids([[text for text, _ in _pieces(rendered, [])]])

@@ -97,12 +97,13 @@ class ChatTemplate:
         text = self._prompt(turns)
         return Rendered(text, self._answers(turns, text, ()))
 
-    def whole(self, turns: Sequence[Message]) -> Rendered:
-        """A conversation with all that the template writes after its last turn.
+    def whole(self, parts: Sequence[tuple[Sequence[Message], str]]) -> Rendered:
+        """A conversation, in parts, with all that the template writes after its last turn; inputs are in the turns.
 
         Raises:
             RowError: if the template refuses it.
         """
+        turns = [turn for part, _ in parts for turn in part]
         text = self._render(turns)
         return Rendered(text, self._answers(turns, text, ()))
 

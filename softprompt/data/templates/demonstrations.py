@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from softprompt.data.rows import Message, short_hash
+from softprompt.data.rows import short_hash
 from softprompt.data.templates import Template
 from softprompt.data.templates.rendering import RowError
 
@@ -40,7 +40,7 @@ def demonstrations(
 ) -> Demonstrations:
     """Rows as examples, in an order by hash: each that still fits, up to `count`.
 
-    The system turn is that of the first one; where the template refuses a row after the others, it is passed over.
+    Where the template refuses a row after the others, or an answer in it is not to be learnt, it is passed over.
     Where the number is open, no row takes more than its share of the room.
 
     Args:
@@ -51,21 +51,24 @@ def demonstrations(
         room: tokens that the conversation may have.
         count: rows at most; None: as many as fit.
     """
-    ranked = sorted(example_ids, key=lambda name: short_hash(f"{seed} {name}"))[:TRIED]
-    found = pq.read_table(prepared, columns=["example_id", "messages"], filters=[("example_id", "in", ranked)])
-    of_row: dict[str, list[Message]] = {row["example_id"]: row["messages"] for row in found.to_pylist()}
-    turns: list[Message] = []
+    ranked = sorted(example_ids, key=lambda name: short_hash(f"{seed} {name}"))[: max(TRIED, 2 * (count or 0))]
+    columns = ["example_id", "messages", "input"]
+    found = pq.read_table(prepared, columns=columns, filters=[("example_id", "in", ranked)])
+    of_name = {row["example_id"]: row for row in found.to_pylist()}
+    rows: list[dict] = []
     chosen = Demonstrations([], [])
     for name in ranked:
         if len(chosen.example_ids) == count or room == len(chosen.ids):
             break
-        last = max(place for place, turn in enumerate(of_row[name]) if turn["role"] == "assistant")
-        longer = turns + [turn for turn in of_row[name][: last + 1] if not turns or turn["role"] != "system"]
+        answers = [place for place, turn in enumerate(of_name[name]["messages"]) if turn["role"] == "assistant"]
+        shown = {**of_name[name], "messages": of_name[name]["messages"][: answers[-1] + 1]}
+        if any(shown["messages"][place].get("weight") == 0 for place in answers):  # not to be learnt from
+            continue
         try:
-            ids = template.conversation_ids(longer)
+            ids = template.conversation_ids([*rows, shown])
         except RowError:
             continue
-        share = 1.0 if count is not None else SHARE if turns else SHARE_OF_FIRST
+        share = 1.0 if count is not None else SHARE if rows else SHARE_OF_FIRST
         if len(ids) <= room and len(ids) - len(chosen.ids) <= room * share:
-            turns, chosen = longer, Demonstrations(ids, [*chosen.example_ids, name])
+            rows, chosen = [*rows, shown], Demonstrations(ids, [*chosen.example_ids, name])
     return chosen

@@ -34,9 +34,16 @@ class LiteralTemplate:
         """A conversation up to where the next answer begins."""
         return self._rendered(turns, "")
 
-    def whole(self, turns: Sequence[Message]) -> Rendered:
-        """A conversation with its last answer's end."""
-        return self._rendered(turns, "")
+    def whole(self, parts: Sequence[tuple[Sequence[Message], str]]) -> Rendered:
+        """Conversations, each with its `input`, one after the other."""
+        text, turns = "", 0
+        answers: dict[int, tuple[int, int]] = {}
+        for part, input in parts:
+            rendered = self._rendered(part, input)
+            start = len(text)
+            answers |= {turns + place: (start + a, start + b) for place, (a, b) in rendered.answers.items()}
+            text, turns = text + rendered.text, turns + len(part)
+        return Rendered(text, answers)
 
     def _rendered(self, turns: Sequence[Message], input: str) -> Rendered:
         """Without {input} in the text the input follows the instruction, on a new line: nothing is lost."""

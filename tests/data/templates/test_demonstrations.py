@@ -12,7 +12,7 @@ from softprompt.data.templates.demonstrations import demonstrations
 
 def row(name: str, question: str, answer: str, system: str | None = None) -> dict:
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return {"example_id": name, "messages": [{"role": "system", "content": system}] * bool(system) + turns}
+    return {"example_id": name, "messages": [{"role": "system", "content": system}] * bool(system) + turns, "input": ""}
 
 
 ROWS = [row(f"id-{n}", f"Where is number {n}?", f"It is at {n}.", "Be brief." if n % 2 else None) for n in range(6)]
@@ -64,6 +64,24 @@ def test_with_a_literal_template_the_end_token_divides_them(toy_model: Path, pre
     literal = Template(AutoTokenizer.from_pretrained(toy_model), "Q: {instruction} A: ", None, fold_system=True)
     found = demonstrations(literal, NAMES, prepared, seed=0, room=10_000, count=2)
     assert literal.tokenizer.decode(found.ids).count("<|im_end|>") == 2
+
+
+def test_a_literal_template_has_each_rows_input_in_its_place(toy_model: Path, tmp_path: Path) -> None:
+    literal = Template(AutoTokenizer.from_pretrained(toy_model), "I: {instruction} | X: {input} | A: ", None)
+    rows = [row("a", "Translate.\nHello", "Bonjour"), row("b", "Spell.\nAb", "A, b")]
+    rows = [{**one, "input": one["messages"][0]["content"].split("\n")[1]} for one in rows]
+    pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+    found = demonstrations(literal, ["a", "b"], tmp_path / "rows.parquet", seed=0, room=10_000)
+    of_name = {one["example_id"]: one for one in rows}
+    trained = [encoded.input_ids for encoded in literal.encode([of_name[name] for name in found.example_ids], None)]
+    assert found.ids == [token for ids in trained for token in ids], "as in training"
+
+
+def test_a_row_with_an_answer_that_is_not_learnt_is_no_example(template: Template, tmp_path: Path) -> None:
+    good, bad = row("a", "One?", "1."), row("b", "Two?", "BAD")
+    bad["messages"] = [{**turn, "weight": 0.0} for turn in bad["messages"]]
+    pd.DataFrame([good, bad]).to_parquet(tmp_path / "rows.parquet")
+    assert demonstrations(template, ["a", "b"], tmp_path / "rows.parquet", seed=0, room=9999).example_ids == ["a"]
 
 
 def test_a_row_that_ends_with_a_question_ends_with_its_last_answer(template: Template, tmp_path: Path) -> None:
