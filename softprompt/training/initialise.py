@@ -105,7 +105,7 @@ def _begin_as_keys_and_values(
     windows = [window for window in windows_of(model.frozen).values() if window is not None]
     if windows and min(windows) <= len(ids):
         raise InputError(
-            f"train.num_virtual_tokens: of {len(ids)} tokens, layers with a sliding window of {min(windows)} don't keep "
+            f"train.num_virtual_tokens: of {len(ids)} tokens layers with a sliding window of {min(windows)} don't keep "
             f"all keys and values; allowed: up to {min(windows) - 1}, or train.init: random or zero"
         )
     try:
