@@ -152,14 +152,14 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
         *(
             (
                 {"evaluate.hard_prompt": wrong},
-                f"{json.dumps(wrong)} is not allowed; allowed: a text, or a list of texts, ",
+                f"{json.dumps(wrong)} is not allowed; allowed: a text, or a list of texts",
             )
             for wrong in (" ", ["Be brief.", " "], [], [5], 5, None)
         ),
         *(
             (
                 {"evaluate.hard_prompt": wrong},
-                "allowed: a text, or a list of texts: text without a backslash followed by",
+                "allowed: a text, or a list of texts: text without a backslash",
             )
             for wrong in (r"a\n b", [r"a\n b"])
         ),
