@@ -10,8 +10,14 @@ from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.paths import ADAPTER, RESULTS
 
 
-def headline(metrics: dict[str, Any]) -> str:
-    """The losses as a table in Markdown, readable in a terminal as well, and the verdict with its interval."""
+def headline(metrics: dict[str, Any], tuned: str = NAMES["tuned"]) -> str:
+    """The losses as a table in Markdown, readable in a terminal as well, and the verdict with its interval.
+
+    Args:
+        metrics: results/metrics.json.
+        tuned: what the tuned variant is called.
+    """
+    names = NAMES | {"tuned": tuned}
     lines = [
         f"Held-out loss on {metrics['rows']} test rows ({metrics['tokens']:,} answer tokens):",
         "",
@@ -21,8 +27,8 @@ def headline(metrics: dict[str, Any]) -> str:
     for variant in measured(metrics):
         gap = metrics.get(f"tuned_minus_{variant}")
         loss, perplexity = metrics[variant]["loss"], metrics[variant]["perplexity"]
-        lines.append(f"| {NAMES[variant]:15} | {loss:14.3f} | {perplexity:10.2f} | {shown(gap) if gap else '':>28} |")
-    lines += ["", verdict_line(metrics)]
+        lines.append(f"| {names[variant]:15} | {loss:14.3f} | {perplexity:10.2f} | {shown(gap) if gap else '':>28} |")
+    lines += ["", verdict_line(metrics, tuned)]
     if metrics.get("general"):
         lines.append(out_of_domain_line(metrics["general"]))
     return "\n".join(lines)
@@ -33,11 +39,11 @@ def shown(gap: dict[str, float]) -> str:
     return f"{gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
 
 
-def verdict_line(metrics: dict[str, Any]) -> str:
-    """Whether the tuned prompt is better than the strongest baseline, and the interval that says so."""
+def verdict_line(metrics: dict[str, Any], tuned: str) -> str:
+    """Whether the tuned one is better than the strongest baseline, and the interval that says so."""
     return (
         f"Verdict: {metrics['verdict']}. Against the {NAMES[metrics['strongest']]}, the strongest baseline without "
-        f"training, the tuned prompt's loss is {shown(against_strongest(metrics))} nats per token."
+        f"training, the {tuned}'s loss is {shown(against_strongest(metrics))} nats per token."
     )
 
 

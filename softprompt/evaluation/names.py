@@ -1,4 +1,4 @@
-"""The variants of the model that are compared: the baselines, none of them trained, and the tuned prompt."""
+"""The variants of the model that are compared: the baselines, none of them trained, and the tuned one."""
 
 from collections.abc import Container
 
@@ -18,3 +18,8 @@ def baselines(names: Container[str]) -> list[str]:
 def difference_names(names: Container[str]) -> list[str]:
     """What the tuned prompt's differences to the baselines among `names` are called."""
     return [f"tuned_minus_{variant}" for variant in baselines(names)]
+
+
+def tuned_name(virtual_tokens: int) -> str:
+    """What the tuned variant is called: without virtual tokens, as with LoRA, there is no prompt."""
+    return NAMES["tuned"] if virtual_tokens else "tuned model"

@@ -135,8 +135,8 @@ def slice_chart(slices: list[dict[str, Any]], strongest: str, bounds: tuple[floa
     return svg({"data": _data(rows), "layer": layers}, 275, SLICE_HEIGHT * len(rows), left=155)
 
 
-def scatter_chart(rows: list[dict[str, Any]], linked: set[str]) -> Markup:
-    """Loss of each row: base model across, tuned prompt up; on the diagonal they are equal. `linked` rows are links."""
+def scatter_chart(rows: list[dict[str, Any]], linked: set[str], tuned: str) -> Markup:
+    """Loss of each row: base model across, the `tuned` one up, equal on the diagonal. `linked` rows are links."""
     points = [
         {
             "base": row["base_loss"],
@@ -149,7 +149,7 @@ def scatter_chart(rows: list[dict[str, Any]], linked: set[str]) -> Markup:
     largest = max((max(point["base"], point["tuned"]) for point in points), default=1.0)
     x, y = (
         {**_axis(name, title), "scale": {"domain": [0, largest], "nice": True}}
-        for name, title in (("base", "base model, nats per token"), ("tuned", "tuned prompt, nats per token"))
+        for name, title in (("base", "base model, nats per token"), ("tuned", f"{tuned}, nats per token"))
     )
     sides = ["better", "worse"]
     point = {

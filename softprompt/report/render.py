@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from softprompt.evaluation.headline import headline
-from softprompt.evaluation.names import NAMES, measured
+from softprompt.evaluation.names import NAMES, measured, tuned_name
 from softprompt.report import charts
 from softprompt.report.answer_cards import answers, drawn_rows
 from softprompt.report.filters import FILTERS
@@ -20,9 +20,9 @@ from softprompt.report.slice_table import slice_groups
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
 VERDICTS = {
-    "helps": "The tuned prompt helps",
-    "no evidence": "No evidence that the tuned prompt helps",
-    "harms": "The tuned prompt harms",
+    "helps": "The {tuned} helps",
+    "no evidence": "No evidence that the {tuned} helps",
+    "harms": "The {tuned} harms",
 }
 # By PEFT's names.
 METHODS = {
@@ -36,6 +36,7 @@ SHARES = ("exact match", "truncated", "empty", "repetition")
 
 def html_page(results: Results, origin: Provenance) -> str:
     """report.html."""
+    common = _common(results)
     script = (HERE / "script.js").read_text(encoding="utf-8")
     strongest = results.metrics["strongest"]
     listed = answers(results.rows, strongest)
@@ -45,7 +46,7 @@ def html_page(results: Results, origin: Provenance) -> str:
         environment(HERE, autoescape=True)
         .get_template("report.html.jinja")
         .render(
-            **_common(results),
+            **common,
             origin=origin,
             smoothing=charts.SMOOTHING,
             methods=METHODS,
@@ -55,7 +56,7 @@ def html_page(results: Results, origin: Provenance) -> str:
             loss_chart=charts.loss_chart(results.training, results.validation, results.train["step"]),
             learning_rate_chart=charts.learning_rate_chart(results.learning_rate, results.training, results.validation),
             slice_groups=slice_groups(results.metrics["slices"], strongest),
-            scatter_chart=charts.scatter_chart(drawn, shown),
+            scatter_chart=charts.scatter_chart(drawn, shown, common["names"]["tuned"]),
             drawn=len(drawn),
             listed=listed,
         )
@@ -65,11 +66,13 @@ def html_page(results: Results, origin: Provenance) -> str:
 def markdown_page(results: Results) -> str:
     """report.md: what fits into a comment."""
     template = environment(HERE, autoescape=False).get_template("report.md.jinja")
-    return template.render(**_common(results), headline=headline(results.metrics))
+    common = _common(results)
+    return template.render(**common, headline=headline(results.metrics, common["names"]["tuned"]))
 
 
 def _common(results: Results) -> dict[str, Any]:
-    names = {variant: NAMES[variant] for variant in measured(results.metrics)}
+    tuned = tuned_name(results.adapter.virtual_tokens)
+    names = {variant: NAMES[variant] for variant in measured(results.metrics)} | {"tuned": tuned}
     return {
         "results": results,
         "metrics": results.metrics,
@@ -77,7 +80,7 @@ def _common(results: Results) -> dict[str, Any]:
         "baselines": {variant: name for variant, name in names.items() if variant != "tuned"},
         "strongest": results.metrics["strongest"],
         "gap_name": f"tuned_minus_{results.metrics['strongest']}",
-        "verdicts": VERDICTS,
+        "verdict": VERDICTS[results.metrics["verdict"]].format(tuned=tuned),
         "shares": SHARES,
     }
 

@@ -1,6 +1,7 @@
 """The report of other methods and other variants, its first screen, and of results that were edited by hand."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_predictions_of_other_variants_than_the_metrics_are_one_line(results: Pa
 @pytest.mark.parametrize(
     ("method", "virtual_tokens", "said"),
     [
-        ("LORA", None, ("Weights were trained by LoRA", "LoRA has no virtual tokens", "tuned prompt (LoRA)032")),
+        ("LORA", None, ("Weights were trained by LoRA", "LoRA has no virtual tokens", "tuned model (LoRA)032")),
         ("PREFIX_TUNING", 4, ("4 virtual tokens were trained by prefix tuning", "keys and values of every layer")),
     ],
 )
@@ -94,6 +95,17 @@ def test_what_each_method_trains(results: Path, method: str, virtual_tokens: int
     text = report().text
     for part in said:
         assert part in text
+
+
+def test_what_has_no_virtual_tokens_is_a_tuned_model(results: Path) -> None:
+    write_adapter(results / "models/adapter", "LORA", None)
+    write_json(results, "virtual_tokens", {"tokens": []})
+    text = report().text.rpartition("Provenance")[0]
+    for said in ("Tuned model, measured on", "The tuned model helps.", "What the tuned model does to other text"):
+        assert said in text
+    for page in (text, MARKDOWN.read_text(encoding="utf-8")):
+        assert "tuned model" in page
+        assert not re.search("(tuned|soft|same) prompt", page, re.I)
 
 
 def test_a_damaged_adapter_is_one_line(results: Path) -> None:
