@@ -1,6 +1,5 @@
 """`softprompt verify`: results here and those of a revision: the same bytes, the same but for rounding, or not."""
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +9,12 @@ import typer
 from softprompt.cli.loading import enter_repository
 from softprompt.cli.lock import tree_of
 from softprompt.evaluation.names import difference_names, measured
-from softprompt.evaluation.recorded import METRICS, checked
+from softprompt.evaluation.recorded import METRICS, TRAIN_METRICS, TrainMetrics, checked
 from softprompt.provenance.graph import read_yaml, single_keys
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.paths import RESULTS
 from softprompt.sources.local import WATCHED
 
-LOCK, TRAIN_METRICS = Path("dvc.lock"), RESULTS / "train/metrics.json"
+LOCK = Path("dvc.lock")
 # What these compute in floating point rounds by the kind of CPU; what follows from it may differ too.
 ROUNDED = ("train", "evaluate")
 
@@ -110,10 +108,8 @@ def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _losses(root: Path) -> dict[str, float]:
-    metrics, file = checked(root / METRICS), root / TRAIN_METRICS
-    try:
-        found = {"validation": float(json.loads(file.read_text(encoding="utf-8"))["validation"])}
-    except (OSError, ValueError, TypeError, KeyError):
-        raise InputError(f"{file} has no validation loss; make it with: dvc repro train") from None
-    found |= {f"{variant}.loss": metrics[variant]["loss"] for variant in measured(metrics)}
-    return found | {name: metrics[name]["mean"] for name in difference_names(metrics)}
+    metrics, trained = checked(root / METRICS), checked(root / TRAIN_METRICS, TrainMetrics, "train")
+    losses = {f"{variant}.loss": metrics[variant]["loss"] for variant in measured(metrics)}
+    return {"validation": trained["validation"], **losses} | {
+        name: metrics[name]["mean"] for name in difference_names(metrics)
+    }

@@ -1,4 +1,4 @@
-"""results/metrics.json as it is read again: what has to be in it, checked before anything is made of it."""
+"""Small metrics files as they are read again: what has to be in them, checked before anything is made of it."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,9 @@ from softprompt.evaluation.names import baselines
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import required
 from softprompt.runtime.paths import RESULTS
+from softprompt.runtime.text import is_text
 
-METRICS = RESULTS / "metrics.json"
+METRICS, TRAIN_METRICS = RESULTS / "metrics.json", RESULTS / "train/metrics.json"
 Count = Annotated[int, Field(ge=0)]
 ABSENT: Any = None  # of what need not be there; where it is there, it is no null
 
@@ -28,6 +29,13 @@ class Interval(Part):
     mean: float
     low: float
     high: float
+
+    @model_validator(mode="after")
+    def is_ordered(self) -> Self:
+        """Refuse ends in the wrong order."""
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low}, above high, {self.high}")
+        return self
 
 
 class Loss(Part):
@@ -97,13 +105,21 @@ class General(Losses):
     tokens: Count
 
 
+class Tried(Part):
+    """A text in a place, and its loss on the validation rows."""
+
+    text: str
+    place: Literal["in front", "system turn"]
+    validation: float
+
+
 class HardPrompt(Part):
     """The hard prompt that the validation rows chose, and all that were tried."""
 
     text: str
     place: Literal["in front", "system turn"]
     tokens: Count
-    tried: list[dict[str, Any]]
+    tried: Annotated[list[Tried], Field(min_length=1)]
 
 
 class FewShot(Part):
@@ -112,7 +128,7 @@ class FewShot(Part):
     examples: Count
     tokens: Count
     seed: Count
-    example_ids: list[str]
+    example_ids: Annotated[list[str], Field(min_length=1)]
 
 
 class Prompts(Part):
@@ -123,7 +139,7 @@ class Prompts(Part):
 
 
 class Metrics(Losses):
-    """The whole file."""
+    """results/metrics.json."""
 
     rows: Count
     questions: Count
@@ -137,10 +153,13 @@ class Metrics(Losses):
 
     @model_validator(mode="after")
     def is_whole(self) -> Self:
-        """Refuse parts that speak of other variants than the whole does."""
+        """Refuse parts that speak of other variants than the whole does, or contradict it."""
         known = baselines(self.model_fields_set)
-        if self.strongest not in known:
-            raise ValueError(f"strongest: one of {', '.join(known)}")
+        losses = {name: getattr(self, name).loss for name in known}
+        if losses.get(self.strongest) != min(losses.values()):
+            raise ValueError("strongest: the baseline with the lowest loss")
+        if (self.prompts.few_shot is None) == ("few_shot" in known):
+            raise ValueError("prompts.few_shot: null without a few-shot prompt, and only then")
         scores = self.answers.scores if self.answers else []
         parts: list[Part] = [self, *self.slices, *scores, *([self.general] if self.general else [])]
         for part in parts:
@@ -148,6 +167,13 @@ class Metrics(Losses):
             if lacking:
                 raise ValueError(f"{type(part).__name__.lower()} has no {', '.join(sorted(lacking))}")
         return self
+
+
+class TrainMetrics(Part):
+    """results/train/metrics.json: the step that is kept, and its loss on the validation rows."""
+
+    step: Count
+    validation: float
 
 
 def read_metrics() -> dict[str, Any]:
@@ -159,19 +185,21 @@ def read_metrics() -> dict[str, Any]:
     return checked(METRICS)
 
 
-def checked(path: Path) -> dict[str, Any]:
-    """The results/metrics.json that lies at `path`.
+def checked(path: Path, model: type[Part] = Metrics, stage: str = "evaluate") -> dict[str, Any]:
+    """The file at `path`, which has to be as `model` says; `stage` makes it.
 
     Raises:
         InputError: as `read_metrics`.
     """
     try:
-        values = json.loads(required(path, "evaluate").read_text(encoding="utf-8"))
-        Metrics.model_validate(values)
+        values = json.loads(required(path, stage).read_text(encoding="utf-8"))
+        model.model_validate(values)
+        if not is_text(json.dumps(values, ensure_ascii=False)):
+            raise ValueError("a text with an unpaired surrogate")
         return values
     except ValidationError as error:
         first = error.errors()[0]
         fault = ": ".join([".".join(map(str, first["loc"])), first["msg"]]).removeprefix(": ")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         fault = str(error)
-    raise InputError(f"{path} can't be read ({fault}); make it again with: dvc repro --force --single-item evaluate")
+    raise InputError(f"{path} can't be read ({fault}); make it again with: dvc repro --force --single-item {stage}")

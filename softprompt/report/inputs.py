@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.evaluation.names import baselines, measured
-from softprompt.evaluation.recorded import read_metrics
+from softprompt.evaluation.recorded import TRAIN_METRICS, TrainMetrics, checked, read_metrics
 from softprompt.report.adapter_size import AdapterSize, adapter_size
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import required
@@ -53,7 +53,7 @@ def load_results() -> Results:
             "prepare.json", "prepare", "rows_in", "dropped", "kept", "reasons", "changed", "leakage", "splits"
         ),
         tokenize=_read_json("tokenize.json", "tokenize", "truncated", "dropped", "splits"),
-        train=_read_json("train/metrics.json", "train", "step", "validation"),
+        train=checked(TRAIN_METRICS, TrainMetrics, "train"),
         virtual_tokens=_read_json("virtual_tokens.json", "evaluate", "tokens"),
         adapter=adapter_size(),
         rows=_read_rows(RESULTS / "predictions.parquet", measured(metrics)),
@@ -67,7 +67,7 @@ def _read_json(name: str, stage: str, *keys: str) -> dict[str, Any]:
     path = required(RESULTS / name, stage)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(path, stage, error) from None
     if lacking := [key for key in keys if not isinstance(values, dict) or key not in values]:
         raise InputError(

@@ -99,6 +99,7 @@ def make_metrics() -> dict[str, Any]:
         {"score": name, "better": better, **score, "tuned_minus_few_shot": interval(0.01)}
         for name, better in zip(names, betters, strict=True)
     ]
+    hard = {"text": NASTY[2], "place": "system turn"}
     return {
         **losses,
         **gaps,
@@ -108,7 +109,7 @@ def make_metrics() -> dict[str, Any]:
         "strongest": "few_shot",
         "verdict": "helps",
         "prompts": {
-            "hard": {"text": NASTY[2], "place": "system turn", "tokens": 9, "tried": [{"text": NASTY[2]}] * 2},
+            "hard": {"tokens": 9, **hard, "tried": [{**hard, "validation": 2.5}] * 2},
             "few_shot": {"examples": 4, "tokens": 139, "seed": 0, "example_ids": ["0" * 16] * 4},
         },
         "slices": slices,

@@ -138,6 +138,9 @@ def test_a_missing_input_is_named_with_the_command_that_makes_it(results: Path, 
         ("prepare.json", "null"),
         ("predictions.parquet", "PAR"),
         ("train/metrics.json", '{"step": 1}'),
+        ("train/metrics.json", '{"step": "x", "validation": 2.5}'),
+        ("train/metrics.json", '{"step": 1, "validation": null}'),
+        ("prepare.json", "[" * 100_000),
     ],
 )
 def test_an_unreadable_or_old_input_is_one_line(results: Path, name: str, content: str) -> None:

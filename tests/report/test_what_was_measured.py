@@ -28,6 +28,19 @@ def broken(place: tuple[str | int, ...], value: Any) -> str:
     return json.dumps(metrics)
 
 
+def without_few_shot() -> dict[str, Any]:
+    """The good metrics of a run without examples in the context."""
+
+    def without(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: without(value) for name, value in part.items() if not name.endswith("few_shot")}
+        return [without(one) for one in part] if isinstance(part, list) else part
+
+    metrics = without(make_metrics())
+    metrics["prompts"]["few_shot"] = None
+    return metrics | {"strongest": "hard"}
+
+
 BROKEN = {
     "no JSON": '{"base": ',
     "not finite": json.dumps(make_metrics()).replace("2.6", "NaN", 1),
@@ -44,6 +57,16 @@ BROKEN = {
     "no prompts": broken(("prompts", "hard"), None),
     "a score without an interval": broken(("answers", "scores", 0, "tuned"), 3.0),
     "no blocks": broken(("general", "blocks"), None),
+    "a text that was tried without its loss": broken(("prompts", "hard", "tried"), [{}]),
+    "a text that was tried and is none": broken(("prompts", "hard", "tried", 0, "text"), [1]),
+    "nothing tried": broken(("prompts", "hard", "tried"), []),
+    "no example": broken(("prompts", "few_shot", "example_ids"), []),
+    "half a surrogate pair": broken(("prompts", "hard", "text"), "a\ud800"),
+    "deeply nested": "[" * 100_000,
+    "examples that were not scored": json.dumps(without_few_shot() | {"prompts": make_metrics()["prompts"]}),
+    "scored without examples": json.dumps(make_metrics() | {"prompts": without_few_shot()["prompts"]}),
+    "another strongest": broken(("strongest",), "hard"),
+    "an interval from high to low": broken(("tuned_minus_hard", "low"), 3.0),
     "more than was scored": json.dumps(make_metrics()).replace("tuned_minus_base", "minus"),
 }
 
@@ -59,14 +82,7 @@ def test_metrics_edited_by_hand_are_one_line(results: Path, fault: str) -> None:
 
 
 def test_only_what_was_measured_is_shown(results: Path) -> None:
-    def without(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {name: without(value) for name, value in part.items() if not name.endswith("few_shot")}
-        return [without(one) for one in part] if isinstance(part, list) else part
-
-    metrics = without(make_metrics())
-    metrics["prompts"]["few_shot"] = None
-    write_json(results, "metrics", metrics | {"strongest": "hard"})
+    write_json(results, "metrics", without_few_shot())
     write_rows(results, [{name: row[name] for name in row if "few_shot" not in name} for row in make_rows()])
     page = report()
     assert "few-shot" not in page.text.partition("Provenance")[0].replace("few_shot", "")
