@@ -83,10 +83,16 @@ def _check_origin(name: str, folder: Path) -> None:
 
 
 def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
-    """Loss and differences of the baselines, as the evaluation has them, and of each adapter."""
+    """Loss and differences of the baselines, as the evaluation has them, and of each adapter.
+
+    Adapters with virtual tokens share one base model. LoRA changes its layers, so each of these, the last to be scored,
+    has its own.
+    """
     import numpy as np
     from datasets import Dataset
+    from peft import PeftConfig
 
+    from softprompt.engine.model import SharedPrefixModel
     from softprompt.engine.packing import row_lengths
     from softprompt.engine.row_losses import row_losses
     from softprompt.evaluation.names import NAMES
@@ -94,22 +100,37 @@ def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
 
     test = Dataset.from_file(str(TOKENIZED / "test.arrow"))
     groups, longest = np.array(test["question_id"]), int(row_lengths(test).max())
-    entries, losses = list[dict[str, Any]](), list[np.ndarray]()
-    for name, folder in adapters.items():
-        variants = variants_of(BASE_MODEL, folder, params)  # each on a base model of its own, since LoRA changes layers
-        check_context(variants.model.frozen, variants.virtual_tokens, longest, f"{name}: a soft prompt")
-        if not entries:
-            variants = with_evaluated(variants, params)
-            given = baselines_of(variants, test)
-            for variant, rows in given.items():
-                check_context(variants.model.frozen, len(rows.ahead), longest, f"{NAMES[variant]}: a text")
-            scored = variants.losses(given, params.evaluate.batch_size, "test rows")
-            entries += [{"name": NAMES[variant], "method": None, "virtual_tokens": None} for variant in given]
-            losses += [scored[variant].to_numpy() for variant in given]
-        of_adapter, tokens = row_losses(variants.model, test, params.evaluate.batch_size, name)
-        method = variants.model.active_peft_config.peft_type.value.lower()
-        entries.append({"name": name, "method": method, "virtual_tokens": variants.virtual_tokens})
-        losses.append(of_adapter)
+    configs = {name: PeftConfig.from_pretrained(str(folder)) for name, folder in adapters.items()}
+    prompts = {name: config.num_virtual_tokens if config.is_prompt_learning else 0 for name, config in configs.items()}
+    first, *others = sorted(adapters, key=lambda name: not prompts[name])
+    variants = with_evaluated(variants_of(BASE_MODEL, adapters[first], params), params)
+    given = baselines_of(variants, test)
+    # What can't be scored is refused before anything is.
+    for name in adapters:
+        check_context(variants.model.frozen, prompts[name], longest, f"{name}: a soft prompt")
+    for variant, of_variant in given.items():
+        of_rows = int(row_lengths(of_variant.rows).max())  # with a system turn, longer ones
+        check_context(variants.model.frozen, len(of_variant.ahead), of_rows, f"{NAMES[variant]}: a text")
+
+    scored, model = variants.losses(given, params.evaluate.batch_size, "test rows"), variants.model
+    del variants  # it would keep the first base model
+    of_adapter, tokens = {}, scored["tokens"].to_numpy()
+    for name in (first, *others):
+        if name != first and prompts[name]:
+            model = SharedPrefixModel.from_pretrained(model.frozen, str(adapters[name]))
+        elif name != first:
+            del model  # before the next one is loaded
+            model = variants_of(BASE_MODEL, adapters[name], params).model
+        of_adapter[name], _ = row_losses(model, test, params.evaluate.batch_size, name)
+
+    entries: list[dict[str, Any]] = [
+        {"name": NAMES[variant], "method": None, "virtual_tokens": None} for variant in given
+    ]
+    entries += [
+        {"name": name, "method": config.peft_type.value.lower(), "virtual_tokens": prompts[name]}
+        for name, config in configs.items()
+    ]
+    losses = [*(scored[variant].to_numpy() for variant in given), *(of_adapter[name] for name in adapters)]
     return {
         "rows": len(test),
         "questions": len(np.unique(groups)),

@@ -1,17 +1,22 @@
 """`softprompt compare`: folders, the workspace, experiments and commits on the same rows."""
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from transformers import PreTrainedModel
 
 from softprompt.cli.verify import loss_differences
 from softprompt.evaluation.names import NAMES
 from softprompt.runtime.errors import InputError
+from softprompt.training.base import load_base_model
 from tests.cli.conftest import Command, copy_of, new_adapter, plain_peft
 from tests.clones import call
 
@@ -101,6 +106,42 @@ def test_metrics_of_other_data_have_no_examples(answer: Command, metrics: Path) 
     values["prompts"]["few_shot"]["example_ids"][0] = "elsewhere"
     metrics.write_text(json.dumps(values), encoding="utf-8")
     assert "few-shot prompt" not in answer("compare", "workspace")
+
+
+def test_only_lora_has_a_base_model_of_its_own_one_at_a_time(
+    answer: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    methods = ("lora", "prefix_tuning", "p_tuning")
+    others = [new_adapter(tmp_path / method, method) for method in methods]
+    loaded, held = list[weakref.ref](), list[int]()
+
+    def load(*arguments: Any) -> PreTrainedModel:
+        gc.collect()
+        held.append(sum(model() is not None for model in loaded))
+        model = load_base_model(*arguments)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr("softprompt.evaluation.variants.load_base_model", load)
+    result = json.loads(answer("compare", *others, "--json"))["compared"][-3:]
+    assert held == [0, 0], "one for both soft prompts, then LoRA's"
+    assert [(entry["name"], entry["method"]) for entry in result] == list(zip(map(str, others), methods, strict=True))
+    for entry, folder in zip(result, others, strict=True):
+        assert entry["loss"] == pytest.approx(plain_loss(folder), rel=1e-5)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_scored(
+    refusal: Command, metrics: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("softprompt.evaluation.variants.row_losses", None)
+    long = new_adapter(tmp_path / "long", "prompt_tuning", num_virtual_tokens=500)
+    assert f"{long}: a soft prompt of 500 tokens" in refusal("compare", "workspace", long)
+    context = max(len(row["input_ids"]) for row in Dataset.from_file("data/tokenized/test.arrow")) + 4
+    monkeypatch.setattr("softprompt.training.base.context_of", lambda config: context)
+    values = json.loads(metrics.read_text(encoding="utf-8"))
+    values["prompts"]["hard"]["place"] = "system turn"
+    metrics.write_text(json.dumps(values), encoding="utf-8")
+    assert "hard prompt: a text of 0 tokens and a row of" in refusal("compare", "workspace")
 
 
 def test_what_is_no_adapter(refusal: Command, tmp_path: Path) -> None:
