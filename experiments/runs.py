@@ -215,6 +215,8 @@ def _local(lock: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 def _workspace() -> str:
     """What git sees of the workspace, as one hash; nothing is changed by it."""
+    # In a copied repository every file looks changed at first, and git makes no copy without saying why.
+    subprocess.run(["git", "update-index", "-q", "--refresh"], capture_output=True, check=False)
     made = subprocess.run(["git", "stash", "create"], capture_output=True, text=True, check=False)
     if made.returncode:
         raise InputError(f"git can't take a copy of the workspace, as in the middle of a merge: {made.stderr}")
