@@ -89,7 +89,7 @@ class Answerer:
         """
         questions = {variant: self.variants.question_ids(messages, variant) for variant in self.shown}
         for variant, question in questions.items():
-            self._check_room(variant, len(question))
+            self._check_room(variant, messages, len(question))
         texts = {}
         for place, (variant, question) in enumerate(questions.items()):
             if len(self.shown) > 1:
@@ -112,9 +112,11 @@ class Answerer:
             note(f"the answer was truncated after {self.new_tokens} tokens; --max-new-tokens allows more")
         return template.content_of(streamer.text)
 
-    def _check_room(self, variant: str, question: int) -> None:
+    def _check_room(self, variant: str, messages: list[Message], given: int) -> None:
+        """Refuse `messages` that make `given` tokens with the variant's text, where the context has no room for all."""
         context = context_of(self.variants.model.frozen.config)
-        ahead = self.variants.virtual_tokens if variant == "tuned" else 0
+        question = len(self.variants.question_ids(messages, "base"))
+        ahead = self.variants.virtual_tokens if variant == "tuned" else given - question
         total = ahead + question + self.new_tokens
         if context is not None and total > context:
             raise InputError(

@@ -1,6 +1,7 @@
 """`softprompt generate` and `chat`: the same answers as transformers and PEFT give, and what is refused."""
 
 import contextlib
+import json
 import os
 import pty
 import select
@@ -127,6 +128,10 @@ def test_a_question_that_does_not_fit(refusal: Command) -> None:
     message = refusal("generate", QUESTION, "--max-new-tokens", 500)
     assert "tuned prompt (4 tokens)" in message
     assert "the model's context is 512" in message
+    question = message.partition(", ")[2].partition(" and answer")[0]  # and how long it is
+    tokens = json.loads(Path("results/metrics.json").read_text(encoding="utf-8"))["prompts"]["few_shot"]["tokens"]
+    message = refusal("generate", QUESTION, "--few-shot", "--max-new-tokens", 500 - tokens)
+    assert f"few-shot prompt ({tokens} tokens), {question} and answer" in message
 
 
 def test_no_adapter_yet(refusal: Command, adapter: Path) -> None:
