@@ -1,6 +1,6 @@
 """The baselines made ready: training rows as examples in the context, and the hard prompt where it serves best."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,21 +91,12 @@ def comparison(
         needs: what the context has to hold beside the prompts.
     """
     few_shot = _few_shot(variants, splits["train"], prepared, settings, needs)
-    scored = {split: rows for split, rows in splits.items() if split != "train"}
-
-    def fits(given: dict[str, Given]) -> None:
-        longest = max(int(row_lengths(of_split.rows).max()) for of_split in given.values())
-        question = max(map(len, given["test"].questions(places)))
-        if (needed := Needs(longest, question, needs.answer).tokens) > variants.context:
-            raise InputError(f"a row or an answer then takes {needed} tokens, but the context is {variants.context}")
-
-    candidates = list(_candidates(variants, scored, prepared, settings.hard_prompts, fits))
-    losses = [_validation_loss(variants, given["validation"], settings.batch_size) for _, given in candidates]
-    hard, given = candidates[losses.index(min(losses))]  # of equals the first
-    tried = [
-        {"text": one.text, "place": one.place, "validation": loss}
-        for (one, _), loss in zip(candidates, losses, strict=True)
+    losses = [
+        (hard, _validation_loss(variants, given, settings.batch_size))
+        for hard, given in _candidates(variants, splits, prepared, settings.hard_prompts, places=places, needs=needs)
     ]
+    hard, _ = min(losses, key=lambda pair: pair[1])  # of equals the first
+    tried = [{"text": one.text, "place": one.place, "validation": loss} for one, loss in losses]
     variants = replace(variants, hard=hard, few_shot=few_shot)
     prompts = {
         "hard": {"text": hard.text, "place": hard.place, "tokens": len(hard.ids), "tried": tried},
@@ -117,7 +108,19 @@ def comparison(
             "example_ids": few_shot.example_ids,
         },
     }
-    return Comparison(variants, variants.in_front_of(splits["test"]) | {"hard": given["test"]}, prompts)
+    of_hard = given_hard(variants, hard, splits["test"], prepared)
+    return Comparison(variants, variants.in_front_of(splits["test"]) | {"hard": of_hard}, prompts)
+
+
+def given_hard(variants: Variants, hard: HardPrompt, rows: Dataset, prepared: Path, split: str = "test") -> Given:
+    """What the variant with the hard prompt is given of a split's rows, which were made from the folder `prepared`.
+
+    Raises:
+        InputError: if the template takes no such system turn.
+    """
+    if hard.place == SYSTEM_TURN:
+        return Given(rows_with_system_turn(rows, prepared / f"{split}.parquet", variants.template, hard.text))
+    return Given(rows, hard.ids)
 
 
 def _few_shot(
@@ -149,25 +152,30 @@ def _candidates(
     splits: dict[str, Dataset],
     prepared: Path,
     texts: Sequence[str],
-    fits: Callable[[dict[str, Given]], None],
-) -> Iterator[tuple[HardPrompt, dict[str, Given]]]:
-    """Every text in every place that it can have, with the rows of each split as it makes them.
-
-    `fits` refuses rows that do not fit into the context.
-    """
+    *,
+    places: Sequence[int],
+    needs: Needs,
+) -> Iterator[tuple[HardPrompt, Given]]:
+    """Every text in every place that it can have, with the validation rows as it makes them."""
     ids_of = hard_prompt_tokens(variants.tokenizer, texts, variants.model.frozen.config)
     for text, ids in zip(texts, ids_of, strict=True):
-        yield HardPrompt(text, ids), {split: Given(rows, ids) for split, rows in splits.items()}
+        yield HardPrompt(text, ids), Given(splits["validation"], ids)
+        hard = HardPrompt(text, ids, SYSTEM_TURN)
         try:
-            moved = {
-                split: Given(rows_with_system_turn(rows, prepared / f"{split}.parquet", variants.template, text))
-                for split, rows in splits.items()
-            }
-            fits(moved)
+            given = given_hard(variants, hard, splits["validation"], prepared, "validation")
+            _check_room(variants, given, given_hard(variants, hard, splits["test"], prepared), places, needs)
         except InputError as refusal:
             _tell(f"the hard prompt is not tried as system turn: {refusal}")
         else:
-            yield HardPrompt(text, ids, SYSTEM_TURN), moved
+            yield hard, given
+
+
+def _check_room(variants: Variants, validation: Given, test: Given, places: Sequence[int], needs: Needs) -> None:
+    """Refuse rows that do not fit into the context, of which the test rows are only looked at here."""
+    longest = max(int(row_lengths(given.rows).max()) for given in (validation, test))
+    question = max(map(len, test.questions(places)))
+    if (needed := Needs(longest, question, needs.answer).tokens) > variants.context:
+        raise InputError(f"a row or an answer then takes {needed} tokens, but the context is {variants.context}")
 
 
 def _validation_loss(variants: Variants, given: Given, batch_size: int) -> float:

@@ -1,12 +1,16 @@
 """The baselines: examples in the context and the hard prompt in each place, against plain forwards; and the choice."""
 
+import gc
 import json
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softprompt.config import load_params
@@ -98,6 +102,22 @@ def test_validation_chooses_among_all_texts_and_places(variants: Variants) -> No
             assert question_and_answer(row)[1] == question_and_answer(own)[1], variant
     again = compared(variants, SMALL, hard_prompt=[best["text"], best["text"]])
     assert again.prompts["hard"]["place"] == best["place"]
+
+
+def test_one_test_split_at_a_time_is_rendered(variants: Variants, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered, held = list[weakref.ref](), list[int]()
+
+    def render(rows: Dataset, prepared: Path, *arguments: Any) -> Dataset:
+        found = rows_with_system_turn(rows, prepared, *arguments)
+        if prepared.name == "test.parquet":
+            gc.collect()
+            held.append(sum(split() is not None for split in rendered))
+            rendered.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr("softprompt.evaluation.baselines.rows_with_system_turn", render)
+    place = compared(variants, SMALL, hard_prompt=TEXTS).variants.hard.place
+    assert held == [0] * (len(TEXTS) + (place == SYSTEM_TURN))
 
 
 def test_what_the_context_has_no_room_for(variants: Variants, capsys: pytest.CaptureFixture[str]) -> None:
