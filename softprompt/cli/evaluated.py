@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import typer
+
 from softprompt.config import Params
 from softprompt.evaluation.recorded import METRICS, read_metrics
 from softprompt.runtime.errors import InputError
@@ -15,11 +17,15 @@ if TYPE_CHECKING:
     from softprompt.evaluation.variants import Given, Variants
 
 
+FIRST_TEXT = "the hard prompt is the first text of evaluate.hard_prompt, in front of the row"
+NO_EXAMPLES = "there is no few-shot prompt"
+
+
 def with_evaluated(variants: "Variants", params: Params) -> "Variants":
     """`variants` with the baselines of results/metrics.json, where they are of the same hard prompts.
 
     Without the file, or with other texts in params.yaml, the first text is in front of the row; without the file, or
-    the rows that it took as examples, there is no few-shot prompt.
+    the rows that it took as examples, there is no few-shot prompt. Either is said on standard error.
 
     Raises:
         InputError: if the file is damaged, or the rows of the examples are missing.
@@ -31,17 +37,21 @@ def with_evaluated(variants: "Variants", params: Params) -> "Variants":
     from softprompt.evaluation.variants import UNLIMITED
 
     if not METRICS.is_file():
+        _note(f"there is no {METRICS}: {FIRST_TEXT}, and {NO_EXAMPLES}")
         return variants
     prompts = read_metrics()["prompts"]
     hard, examples = prompts["hard"], prompts["few_shot"]
     if {one["text"] for one in hard["tried"]} == set(params.evaluate.hard_prompts):
         ids = variants.tokenizer(hard["text"], add_special_tokens=False)["input_ids"]
         variants = replace(variants, hard=HardPrompt(hard["text"], ids, hard["place"]))
+    else:
+        _note(f"{METRICS} is of other hard prompts than params.yaml: {FIRST_TEXT}")
     if examples is None:
         return variants
     rows, names = verified(PREPARED, "prepare") / "train.parquet", examples["example_ids"]
     if not set(names) <= set(pq.read_table(rows, columns=["example_id"])["example_id"].to_pylist()):
-        return variants  # the file is of other data
+        _note(f"{METRICS} is of other rows than {PREPARED}: {NO_EXAMPLES}")
+        return variants
     found = demonstrations(variants.template, names, rows, seed=examples["seed"], room=UNLIMITED)
     return replace(variants, few_shot=found)
 
@@ -52,14 +62,13 @@ def baselines_of(variants: "Variants", test: "Dataset") -> dict[str, "Given"]:
     Raises:
         InputError: if the rows are missing, or the template takes no hard prompt as system turn.
     """
-    from softprompt.evaluation.hard_prompt import SYSTEM_TURN, rows_with_system_turn
-    from softprompt.evaluation.variants import Given
+    from softprompt.evaluation.baselines import given_hard
+    from softprompt.evaluation.hard_prompt import SYSTEM_TURN
 
     given = variants.in_front_of(test)
     del given["tuned"]
     if variants.hard.place == SYSTEM_TURN:
-        rows = verified(PREPARED, "prepare") / "test.parquet"
-        given["hard"] = Given(rows_with_system_turn(test, rows, variants.template, variants.hard.text))
+        given["hard"] = given_hard(variants, variants.hard, test, verified(PREPARED, "prepare"))
     return given
 
 
@@ -74,3 +83,7 @@ def check_few_shot(variants: "Variants") -> None:
             f"--few-shot: {METRICS} has no few-shot prompt of these rows; set evaluate.few_shot in params.yaml to a "
             "number above 0 and run dvc repro evaluate"
         )
+
+
+def _note(text: str) -> None:
+    typer.echo(f"note: {text}; make it again with: dvc repro evaluate", err=True)

@@ -3,6 +3,7 @@
 import gc
 import json
 import shutil
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from softprompt.cli.verify import loss_differences
 from softprompt.evaluation.names import NAMES
 from softprompt.runtime.errors import InputError
 from softprompt.training.base import load_base_model
-from tests.cli.conftest import Command, copy_of, new_adapter, plain_peft
+from tests.cli.conftest import Command, copy_of, invoke, new_adapter, plain_peft
 from tests.clones import call
 
 
@@ -101,11 +102,32 @@ def test_metrics_that_were_edited_by_hand_are_one_line(
         assert refusal(*command).startswith("error: results/metrics.json can't be read (hard: ")
 
 
-def test_metrics_of_other_data_have_no_examples(answer: Command, metrics: Path) -> None:
+def test_a_damaged_file_of_a_revision_is_named_as_git_does(
+    refusal: Command, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[loss_differences.__module__]  # `softprompt.cli.verify` is the command
+    monkeypatch.setattr(module, "differences", lambda there, here: ([], ["models/adapter"]))
+    monkeypatch.setattr(module, "METRICS", Path("README.md"))
+    assert refusal("verify").startswith("error: HEAD:README.md can't be read (")
+
+
+def notes(errors: str) -> list[str]:
+    return [line for line in errors.splitlines() if line.startswith("note: ")]
+
+
+def test_metrics_of_other_texts_and_rows_have_no_choice_and_no_examples(metrics: Path) -> None:
     values = json.loads(metrics.read_text(encoding="utf-8"))
+    values["prompts"]["hard"]["tried"][0]["text"] = "Be an eel."
     values["prompts"]["few_shot"]["example_ids"][0] = "elsewhere"
     metrics.write_text(json.dumps(values), encoding="utf-8")
-    assert "few-shot prompt" not in answer("compare", "workspace")
+    result = invoke("compare", "workspace")
+    assert "few-shot prompt" not in result.stdout
+    texts, rows = notes(result.stderr)
+    assert "other hard prompts than params.yaml: the hard prompt is the first text of evaluate.hard_prompt" in texts
+    assert "other rows than data/prepared: there is no few-shot prompt; make it again with: dvc repro" in rows
+    metrics.unlink()
+    (line,) = notes(invoke("compare", "workspace").stderr)
+    assert line.startswith("note: there is no results/metrics.json: the hard prompt is the first text")
 
 
 def test_only_lora_has_a_base_model_of_its_own_one_at_a_time(
