@@ -30,7 +30,7 @@ def enter_repository() -> None:
 
 
 def load_variants(adapter: Path | None, params: Params) -> "Variants":
-    """The base model as three variants, tuned with `adapter` (None: models/adapter).
+    """The base model and its variants, tuned with `adapter` (None: models/adapter).
 
     Raises:
         InputError: if models/base, or models/adapter where it is used, is missing, damaged or not what dvc.lock
