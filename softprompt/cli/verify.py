@@ -44,7 +44,10 @@ def verify(
         if not rounded:
             print(f"{revision}: the same bytes")
             return
-        name, largest = max(loss_differences(there, Path()).items(), key=lambda pair: pair[1])
+        try:
+            name, largest = max(loss_differences(there, Path()).items(), key=lambda pair: pair[1])
+        except InputError as error:
+            raise InputError(str(error).replace(f"{there}/", f"{revision}:")) from None
     outs = ", ".join(rounded)
     if not largest <= tolerance:
         raise InputError(
