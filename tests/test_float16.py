@@ -35,6 +35,6 @@ def test_no_step_is_made_and_no_row_scored(refusal: Refusal, run: Run, project: 
     write_params(project, **{"model.dtype": "bfloat16"})
     run("train")
     message = refusal("evaluate", **{"model.dtype": dtype})
-    assert message.startswith(f"error: evaluate: the loss of the test rows (base) {REMEDY}")
+    assert message.startswith(f"error: evaluate: the loss of the validation rows (hard) {REMEDY}")
     write_params(project, **{"model.dtype": "bfloat16"})
     run("evaluate")

@@ -62,7 +62,7 @@ def test_the_base_model_sees_ids_too(pair: Any) -> None:
 @pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning_mlp"])
 def test_virtual_tokens_are_refused_by_name(kind: str, method: str) -> None:
     with pytest.raises(
-        ValueError, match=r"ForCausalLM look up token ids, which .* don't have; allowed: PREFIX_TUNING$"
+        ValueError, match=r"ForCausalLM look up token ids, which .* don't have; allowed: PREFIX_TUNING, LORA$"
     ):
         SharedPrefixModel(make_gemma(kind), make_config(method))
 

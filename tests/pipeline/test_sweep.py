@@ -102,7 +102,7 @@ def test_optuna_searches_by_the_validation_loss(clone: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("make sweep", "error: NAME is ''; allowed: initialisation | learning_rate | method | virtual_tokens, or"),
+        ("make sweep", "error: NAME is ''; allowed: initialisation | learning_rate | method | seeds | virtual_tokens, or"),
         ("make sweep NAME=methods", "error: NAME is 'methods'; allowed: initialisation"),
         ("make sweep NAME=method JOBS=0", "error: JOBS is '0'; allowed: a number of experiments that run at once"),
         ("make search TRIALS=many", "error: TRIALS is 'many'; allowed: a number of experiments, at least 1"),
@@ -140,6 +140,6 @@ def test_ready_sweeps_are_queued_as_they_are(clone: Path, script: Path) -> None:
     assert question.startswith("# ")
     queued = call(clone, command)
     names = re.findall(r"Queued experiment '(\S+)'", queued)
-    assert len(names) in (9, 15)
+    assert len(names) in (3, 12, 15)
     assert names[0] == f"{script.stem}-1"
     call(clone, "dvc queue remove -q --all")

@@ -42,7 +42,7 @@ METHODS = {
     "prefix of demonstrations": {
         "train.method": "prefix_tuning",
         "train.init": "demonstrations",
-        "train.num_virtual_tokens": 90,
+        "train.num_virtual_tokens": 160,
     },
     "residual": {"train.residual": True, "train.freeze_first": True},
     "lora": {"train.method": "lora"},
