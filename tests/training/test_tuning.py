@@ -125,7 +125,7 @@ def test_epochs_and_schedule(finished: Path, tmp_path: Path) -> None:
     rates = run.curve("learning_rate")
     assert max(rates) == pytest.approx(0.03)
     assert rates[0] == 0.0
-    assert rates[-1] < 0.002
+    assert rates[-1] < 0.2 * max(rates)
 
 
 def test_epochs_alone_are_enough_and_max_steps_wins(finished: Path, tmp_path: Path) -> None:
