@@ -102,7 +102,7 @@ def test_optuna_searches_by_the_validation_loss(clone: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("make sweep", "error: NAME is ''; allowed: initialisation | learning_rate | method | seeds | virtual_tokens, or"),
+        ("make sweep", "error: NAME is ''; allowed: initialisation | learning_rate | method | seeds | virtual_tokens"),
         ("make sweep NAME=methods", "error: NAME is 'methods'; allowed: initialisation"),
         ("make sweep NAME=method JOBS=0", "error: JOBS is '0'; allowed: a number of experiments that run at once"),
         ("make search TRIALS=many", "error: TRIALS is 'many'; allowed: a number of experiments, at least 1"),
