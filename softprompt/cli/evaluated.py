@@ -52,7 +52,7 @@ def with_evaluated(variants: "Variants", params: Params) -> "Variants":
     if not set(names) <= set(pq.read_table(rows, columns=["example_id"])["example_id"].to_pylist()):
         _note(f"{METRICS} is of other rows than {PREPARED}: {NO_EXAMPLES}")
         return variants
-    found = demonstrations(variants.template, names, rows, seed=examples["seed"], room=UNLIMITED)
+    found = demonstrations(variants.template, names, rows, seed=examples["seed"], room=UNLIMITED, count=len(names))
     return replace(variants, few_shot=found)
 
 

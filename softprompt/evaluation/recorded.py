@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,7 +14,9 @@ from softprompt.runtime.text import is_text
 
 METRICS, TRAIN_METRICS = RESULTS / "metrics.json", RESULTS / "train/metrics.json"
 Count = Annotated[int, Field(ge=0)]
-ABSENT: Any = None  # of what need not be there; where it is there, it is no null
+ABSENT: Any = None  # of what need not be there; where it is there, it is as the type says
+Value = TypeVar("Value")
+Gap = TypeVar("Gap")
 
 
 class Part(BaseModel):
@@ -45,19 +47,23 @@ class Loss(Part):
     perplexity: float
 
 
-class Losses(Part):
-    """Of each variant that was measured, and the tuned prompt's differences to the baselines."""
+class Compared(Part, Generic[Value, Gap]):
+    """A value of each variant that was measured, and the tuned one's differences to the baselines."""
 
-    base: Loss
-    hard: Loss
-    few_shot: Loss = ABSENT
-    tuned: Loss
-    tuned_minus_base: Interval
-    tuned_minus_hard: Interval
-    tuned_minus_few_shot: Interval = ABSENT
+    base: Value
+    hard: Value
+    few_shot: Value = ABSENT
+    tuned: Value
+    tuned_minus_base: Gap
+    tuned_minus_hard: Gap
+    tuned_minus_few_shot: Gap = ABSENT
 
 
-class Slice(Part):
+class Losses(Compared[Loss, Interval]):
+    """Of all rows."""
+
+
+class Slice(Compared[float, Interval | None]):
     """Losses of some of the test rows; without intervals where they are too few."""
 
     by: str
@@ -65,27 +71,13 @@ class Slice(Part):
     rows: Count
     questions: Count
     tokens: Count
-    base: float
-    hard: float
-    few_shot: float = ABSENT
-    tuned: float
-    tuned_minus_base: Interval | None
-    tuned_minus_hard: Interval | None
-    tuned_minus_few_shot: Interval | None = None
 
 
-class Score(Part):
+class Score(Compared[Interval, Interval]):
     """A score of the generated answers."""
 
     score: str
     better: str
-    base: Interval
-    hard: Interval
-    few_shot: Interval = ABSENT
-    tuned: Interval
-    tuned_minus_base: Interval
-    tuned_minus_hard: Interval
-    tuned_minus_few_shot: Interval = ABSENT
 
 
 class Answers(Part):
