@@ -7,6 +7,7 @@ matrix products, and bytes, as functions of virtual tokens, preamble, rows, labe
 import json
 from dataclasses import dataclass
 
+from softprompt.runtime.markdown import table
 from softprompt.runtime.paths import RESULTS
 
 H100_FLOPS, H100_MEMORY, H100_WIRE = 989e12, 80e9, 900e9  # bf16 dense; bytes; bytes/s of NVLink. NVIDIA's data sheet
@@ -100,15 +101,13 @@ TOKENS, LABELS, PREFIX = 199, 154, 44
 def checked() -> str:
     """The model against results/benchmark.json, as Markdown."""
     cases = json.loads((RESULTS / "benchmark.json").read_text(encoding="utf-8"))["cases"]
-    lines = [
-        "| work | GFLOP a row on paper | counted | PEFT on paper | ratio on paper | measured | kept, MiB | peak, MiB |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    head = ["work", "GFLOP a row on paper", "counted", "PEFT on paper", "ratio on paper", "measured"]
+    lines = [[*head, "kept, MiB", "peak, MiB"]]
     for case, (name, model, rows) in CASES.items():
         if case not in cases:  # not measured with this engine
             continue
         found = next(run for run in cases[case]["measurements"] if run["side"] == "ours")
-        last, table = found["rounds"][-1], cases[case]["table"][0]
+        last, figures = found["rounds"][-1], cases[case]["table"][0]
         step = Step(rows, last["shapes"]["prefix"], last["shapes"]["rows"], last["shapes"]["labels"])
         on_paper, baseline = ours(model, step) / rows / 1e9, peft(model, step) / rows / 1e9
         cells = [
@@ -116,21 +115,19 @@ def checked() -> str:
             f"{last['useful_gflop'] / found['count']:.1f}",
             f"{baseline:.1f}",
             f"{baseline / on_paper:.2f}x",
-            f"{table['ours'] / table['baseline_helped']:.2f}x",
+            f"{figures['ours'] / figures['baseline_helped']:.2f}x",
             f"{model.kept * (step.prefix + step.tokens) * 4 / 2**20:,.0f}",
             f"{last['mib_above_weights']:,.0f}",
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return table(lines, texts=1)
 
 
 def predicted() -> str:
     """Larger models on more GPUs, in bfloat16, as Markdown: a copy of the model on each, or one over all of them."""
     step = Step(ROWS, PREFIX, ROWS * TOKENS, ROWS * LABELS)
-    lines = [
-        "| model | GPUs | weights, GB a GPU | kept, GB a GPU | rows a step | rows/s | PEFT, rows/s | all-reduce, us |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    head = ["model", "GPUs", "weights, GB a GPU", "kept, GB a GPU", "rows a step", "rows/s", "PEFT, rows/s"]
+    lines = [[*head, "all-reduce, us"]]
     for model, gpus in ((QWEN_7B, 8), (QWEN_7B, 64), (LLAMA_70B, 8), (LLAMA_70B, 64)):
         one_each = 2 * model.weights < H100_MEMORY
         copies, devices = (gpus, 1) if one_each else (1, gpus)
@@ -144,8 +141,8 @@ def predicted() -> str:
             *(f"{speed:,.0f}" for speed in speeds),
             f"{wire * 1e6:.0f}" if one_each else "none",
         ]
-        lines.append(f"| {model.name} | {gpus} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([model.name, str(gpus), *cells])
+    return table(lines, texts=1)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from transformers import PreTrainedModel, Qwen2ForCausalLM
 from benchmarks.cost import H100_FLOPS
 from benchmarks.models import qwen_config
 from benchmarks.work import useful_work
-from softprompt.cli.table import table as markdown_table
 from softprompt.data.tokens import IGNORED, Row
 from softprompt.engine.batches import collate
 from softprompt.engine.compiled import Graphs
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
+from softprompt.runtime.markdown import table as markdown_table
 
 ROUNDS = 12
 TOLERANCE = 0.02  # of a batch's mean loss: bfloat16 has 8 bits, and sides sum in another order

@@ -5,19 +5,21 @@ forward, which touches all weights: a mapped file counts when it is read. Its pa
 memory is short; what is not mapped from a file, it can't.
 """
 
+import json
 import subprocess
 import sys
 import threading
 
 from benchmarks.memory import peak, resident, restart_peak, unmapped
+from softprompt.runtime.markdown import table
 from softprompt.runtime.paths import BASE_MODEL
 from softprompt.runtime.progress import quiet_libraries
 
 DTYPES = ("float32", "bfloat16")
 
 
-def measure(dtype: str) -> str:
-    """A line of the table for `dtype`."""
+def measure(dtype: str) -> list[str]:
+    """The figures of the table for `dtype`."""
     import torch
 
     from benchmarks.models import benchmark_params
@@ -33,8 +35,8 @@ def measure(dtype: str) -> str:
         with torch.inference_mode():
             model(input_ids=torch.zeros(1, 8, dtype=torch.long) + int(warm.isnan().any()))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    cells = [f"{most / 2**20:,.0f} | {most / weights:.2f}x" for most in (peak() - before, growth.most)]
-    return f"| {dtype} | {weights / 2**20:,.0f} | {' | '.join(cells)} |"
+    cells = [[f"{most / 2**20:,.0f}", f"{most / weights:.2f}x"] for most in (peak() - before, growth.most)]
+    return [f"{weights / 2**20:,.0f}", *cells[0], *cells[1]]
 
 
 class Growth:
@@ -60,9 +62,10 @@ class Growth:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         quiet_libraries()
-        print(measure(sys.argv[1]))
+        print(json.dumps(measure(sys.argv[1])))
     else:
-        print("| precision | weights, MiB | peak, MiB | ratio | not of a file, MiB | ratio |", flush=True)
-        print("|---|--:|--:|--:|--:|--:|", flush=True)
+        lines = [["precision", "weights, MiB", "peak, MiB", "ratio", "not of a file, MiB", "ratio"]]
         for name in DTYPES:
-            subprocess.run([sys.executable, "-m", "benchmarks.loading", name], check=True)
+            measured = subprocess.check_output([sys.executable, "-m", "benchmarks.loading", name], text=True)
+            lines.append([name, *json.loads(measured)])
+        print(table(lines, texts=1))

@@ -24,6 +24,7 @@ from benchmarks.speed import machine
 from softprompt.config import PARAMS_FILE
 from softprompt.data.rows import RAW_SCHEMA, make_row
 from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.markdown import table as markdown_table
 from softprompt.runtime.outputs import output_file, output_folder, verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, RAW, RESULTS
 
@@ -105,11 +106,12 @@ def measure(count: int) -> list[dict[str, Any]]:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """The runs as Markdown."""
-    lines = ["| stage | rows | seconds | rows/s | peak memory, MiB |", "|---|--:|--:|--:|--:|"]
+    lines = [["stage", "rows", "seconds", "rows/s", "peak memory, MiB"]]
     for run in runs:
-        speed = run["rows"] / run["seconds"]
-        lines.append(f"| {run['stage']} | {run['rows']:,} | {run['seconds']:,.1f} | {speed:,.0f} | {run['mib']:,.0f} |")
-    return "\n".join(lines)
+        rows, seconds = run["rows"], run["seconds"]
+        figures = [f"{rows:,}", f"{seconds:,.1f}", f"{rows / seconds:,.0f}", f"{run['mib']:,.0f}"]
+        lines.append([run["stage"], *figures])
+    return markdown_table(lines, texts=1)
 
 
 def chart(runs: list[dict[str, Any]]) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from softprompt.cli.table import table
+from softprompt.runtime.markdown import table
 
 
 @dataclass(frozen=True)

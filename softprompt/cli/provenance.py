@@ -11,9 +11,9 @@ import typer
 
 from softprompt.cli.loading import check_adapter, enter_repository
 from softprompt.cli.lock import WORKSPACE, check_lock, tree_of
-from softprompt.cli.table import table
 from softprompt.provenance.code import CODE
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.markdown import table
 from softprompt.runtime.outputs import verified
 from softprompt.runtime.paths import ADAPTER, BASE_MODEL, RAW, TOKENIZED
 
@@ -79,9 +79,10 @@ def _held_against(adapter: Path, tree: Path) -> list[dict[str, str]]:
     made, found = load_origin(adapter), origin_of_a_run(tree, tree)
     source = json.loads((tree / RAW / "source.json").read_text(encoding="utf-8"))["source"]
     lines = [
+        _line("softprompt", made.version, found.version),
         _line("model", made.base_model, found.base_model),
-        _line("model, SHA-256", made.base_sha256[:DIGITS], found.base_sha256[:DIGITS]),
-        _line("rows, SHA-256", made.rows_sha256[:DIGITS], found.rows_sha256[:DIGITS]),
+        _line("model, SHA-256", made.base_sha256, found.base_sha256),
+        _line("rows, SHA-256", made.rows_sha256, found.rows_sha256),
         {"what": "rows, from", "made with": source, "here": "; ".join(broken_links(tree, "train")) or SAME},
     ]
     for there, now in ((made.params, found.params), (made.code, found.code), (made.versions, found.versions)):

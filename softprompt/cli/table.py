@@ -1,8 +1,9 @@
-"""Tables in Markdown that are readable in a terminal as well."""
+"""The table of `softprompt compare`."""
 
 from typing import Any
 
 from softprompt.evaluation.headline import shown
+from softprompt.runtime.markdown import table
 
 BASE = 0  # the base model's place among what is compared: the baselines, then the adapters
 
@@ -19,20 +20,3 @@ def compared(result: dict[str, Any]) -> str:
         lines.append([name, entry["method"] or "", *numbers, *gaps])
     counts = f"{result['rows']} test rows of {result['questions']} questions ({result['tokens']:,} answer tokens)"
     return f"Held-out loss on {counts}:\n\n{table(lines, texts=2)}"
-
-
-def table(lines: list[list[str]], texts: int) -> str:
-    """`lines`, the first of them the head; the first `texts` columns are aligned left, the others, numbers, right."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = "|".join(
-        "-" * (width + 2) if column < texts else "-" * (width + 1) + ":" for column, width in enumerate(widths)
-    )
-    head, *rows = (_line(line, widths, texts) for line in lines)
-    return "\n".join([head, f"|{rule}|", *rows])
-
-
-def _line(cells: list[str], widths: list[int], texts: int) -> str:
-    left = [cell.ljust(width) for cell, width in zip(cells[:texts], widths, strict=False)]
-    right = [cell.rjust(width) for cell, width in zip(cells[texts:], widths[texts:], strict=True)]
-    return f"| {' | '.join([*left, *right])} |"
