@@ -42,7 +42,7 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1, le=1024)]
     cpu_matmul: Literal["onednn", "mkl", "auto"]
-    device: Literal["cpu", "cuda", "auto"]
+    device: Literal["cpu", "cuda", "mps", "auto"]
     launcher: Annotated[str, AfterValidator(_is_command)]
     model: Model
     data: Data

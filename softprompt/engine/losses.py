@@ -49,7 +49,7 @@ class _LabelLosses(torch.autograd.Function):
             rows = chunk_states.detach().requires_grad_(ctx.needs_input_grad[0])
             with torch.set_grad_enabled(ctx.needs_input_grad[0]):
                 logits = head(rows)
-            compute = _on_cpu if logits.device.type == "cpu" else _compiled()
+            compute = _compiled() if logits.device.type == "cuda" else _plain
             loss, by_logits = compute(logits.detach(), wanted)
             losses.append(loss)
             if ctx.needs_input_grad[0]:
@@ -65,7 +65,7 @@ class _LabelLosses(torch.autograd.Function):
         return by_state * gradients[0].unsqueeze(1).to(by_state.dtype), None, None, None
 
 
-def _on_cpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _plain(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of each label, (n,), and its gradient by the logits, (n, vocabulary), in the logits' dtype."""
     # In float32 at least, as transformers' own loss is; float64 stays.
     z = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -78,7 +78,7 @@ def _on_cpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     return losses, p.to(logits.dtype)
 
 
-def _on_gpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _fusible(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """The same, where a compiler fuses: logits are read twice, and their gradient is written once."""
     z = logits.to(torch.promote_types(logits.dtype, torch.float32))
     normaliser = z.logsumexp(dim=-1)
@@ -90,7 +90,7 @@ def _on_gpu(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def _compiled() -> Any:
-    return torch.compile(_on_gpu, dynamic=True)  # not as this is imported: torch then imports its whole compiler
+    return torch.compile(_fusible, dynamic=True)  # not as this is imported: torch then imports its whole compiler
 
 
 def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tensor:

@@ -40,9 +40,10 @@ def row_losses(
     batches = by_budget(lengths + prompt, batch_size * (int(lengths.max(initial=0)) + prompt))
     losses, tokens = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.int64)
     for chosen in tqdm(distributed.own_part(batches), desc=description, leave=False):
-        of_label, row = model.token_losses([_behind(ahead, rows[index]) for index in chosen])
-        of_row = torch.zeros(len(chosen), dtype=torch.float64, device=row.device).index_add(0, row, of_label.double())
-        losses[chosen], tokens[chosen] = of_row.cpu().numpy(), row.bincount(minlength=len(chosen)).cpu().numpy()
+        found = model.token_losses([_behind(ahead, rows[index]) for index in chosen])
+        of_label, row = (values.cpu() for values in found)  # not every GPU has float64
+        of_row = torch.zeros(len(chosen), dtype=torch.float64).index_add(0, row, of_label.double())
+        losses[chosen], tokens[chosen] = of_row.numpy(), row.bincount(minlength=len(chosen)).numpy()
     return distributed.summed(losses), distributed.summed(tokens)
 
 

@@ -35,13 +35,10 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     is used as given: PEFT writes it into the adapter, so it has to be relative to the repository's root.
 
     Raises:
-        InputError: if `device` is cuda and there is none, if each of several processes would take all devices, if the
+        InputError: if `device` is none of this machine's, if each of several processes would take all devices, if the
             weights don't fit, or if they can't be quantized.
     """
-    if params.device == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device: torch finds no CUDA device here; allowed: cpu, or auto (cuda only where there is one)"
-        )
+    device = chosen_device(params.device)
     if params.model.device_map and distributed.count() > 1:
         raise InputError(
             "model.device_map: auto takes all devices for one process; allowed with launcher: python, or null here"
@@ -50,9 +47,9 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
     torch.use_deterministic_algorithms(True)
     # Else every buffer is filled before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    place = params.model.device_map or (None if device.type == "cpu" else {"": device})
     # A device map takes every GPU that there is.
-    on_gpu = torch.cuda.is_available() and (params.device != "cpu" or params.model.device_map is not None)
-    place = params.model.device_map or ({"": torch.cuda.current_device()} if on_gpu else None)
+    on_gpu = device.type != "cpu" or (params.model.device_map is not None and torch.cuda.is_available())
     if params.model.quantization:
         how = quantized(folder, params.model.dtype or ("bfloat16" if on_gpu else "float32"), place)
     else:
@@ -68,6 +65,21 @@ def load_base_model(folder: Path, params: Params) -> PreTrainedModel:
         **{name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     )
     return model
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device that `device` in params.yaml names; auto is CUDA's where there is one, else the CPU.
+
+    Raises:
+        InputError: if this machine has none of that kind.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = "cuda" if there["cuda"] else "cpu"
+    if not there[name]:
+        what = {"cuda": "CUDA device", "mps": "GPU of Apple's (MPS)"}[name]
+        raise InputError(f"device: torch finds no {what} here; allowed: cpu, or auto (cuda only where there is one)")
+    return torch.device(name, torch.cuda.current_device()) if name == "cuda" else torch.device(name)
 
 
 def set_tf32(allowed: bool) -> None:

@@ -142,7 +142,8 @@ def learn(
         model.train()
     optimizer.zero_grad()
     items = max(1, sum(int(np.count_nonzero(row["labels"] != IGNORED)) for row in rows))
-    total = torch.zeros((), dtype=torch.float64, device=model.device)
+    precise = torch.float32 if model.device.type == "mps" else torch.float64  # which Apple's GPUs lack
+    total = torch.zeros((), dtype=precise, device=model.device)
     share = distributed.own_part(rows)
     for start in range(0, len(share), train.batch_size):
         losses, _ = model.token_losses(share[start : start + train.batch_size])
@@ -157,7 +158,7 @@ def learn(
             gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
             weight.grad = accelerator.reduce(gradient, "sum")
     norm = accelerator.clip_grad_norm_(weights, train.max_grad_norm or math.inf)
-    return tuple(torch.stack([total, norm.double()]).tolist())  # a GPU is waited for here, once a step
+    return tuple(torch.stack([total, norm.to(precise)]).tolist())  # a GPU is waited for here, once a step
 
 
 def trained_in(model: SharedPrefixModel, train: Train, last: int) -> Trained:

@@ -73,10 +73,14 @@ class TestInitialisation:
         assert torch.equal(*weights)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_missing_device_is_refused(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="device: torch finds no CUDA device here; allowed: cpu, or auto"):
-        load_base_model(finished / "models/base", params_of(tmp_path, device="cuda"))
+GPUS = {"cuda": ("CUDA device", torch.cuda), "mps": ("GPU of Apple's \\(MPS\\)", torch.backends.mps)}
+
+
+@pytest.mark.parametrize("device", [name for name, (_, backend) in GPUS.items() if not backend.is_available()])
+def test_a_missing_device_is_refused(finished: Path, tmp_path: Path, device: str) -> None:
+    message = f"^device: torch finds no {GPUS[device][0]} here; allowed: cpu, or auto"
+    with pytest.raises(InputError, match=message):
+        load_base_model(finished / "models/base", params_of(tmp_path, device=device))
 
 
 def test_out_of_memory_names_the_parameter() -> None:
