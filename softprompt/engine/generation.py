@@ -19,13 +19,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import Cache, GenerationConfig, PreTrainedModel
+from transformers import Cache, GenerationConfig, PreTrainedModel, StoppingCriteriaList
 from transformers.generation import GenerationMode
 
 from softprompt.engine.compiled import can_be_captured
 from softprompt.engine.decoding import steps_by_graph
 from softprompt.engine.prefix import Prompt, Rows, expanded, prompt_lengths, run_prefix
 from softprompt.engine.sharing import windows_of
+from softprompt.engine.watching import Watched
 
 MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.BEAM_SEARCH, GenerationMode.BEAM_SAMPLE)
 # What changes how fast answers come, and no answer. Each takes every position to have an id, or brings its own cache.
@@ -46,6 +47,7 @@ ARGUMENTS = (
     "streamer",
     "synced_gpus",
     "tokenizer",
+    "watch",
 )
 # Settings that look at scores and lengths alone; any other is taken to look at ids.
 BLIND_TO_IDS = {
@@ -53,7 +55,7 @@ BLIND_TO_IDS = {
     "length_penalty", "max_length", "max_new_tokens", "max_time", "min_length", "min_new_tokens", "min_p", "num_beams",
     "num_return_sequences", "output_attentions", "output_hidden_states", "output_logits", "output_scores",
     "pad_token_id", "remove_invalid_values", "renormalize_logits", "return_dict_in_generate", "suppress_tokens",
-    "synced_gpus", "temperature", "tokenizer", "top_h", "top_k", "top_p", "transformers_version", "typical_p",
+    "synced_gpus", "temperature", "tokenizer", "top_h", "top_k", "top_p", "transformers_version", "typical_p", "watch",
 }  # fmt: skip
 NO_WINDOW = 2**62
 STEPS = range(8, 1025)  # tokens of an answer for which a graph is worth a cache that has room for all of them at once
@@ -111,6 +113,8 @@ class Request:
             raise ValueError(
                 f"generate: {mode.value}: not after a prompt; allowed: {', '.join(mode.value for mode in MODES)}"
             )
+        if "watch" in arguments and (config.num_beams or 1) > 1:
+            raise ValueError("generate: watch: beams have no token that is final; allowed: num_beams=1")
         if attention_mask is None:
             attention_mask = _mask_of(input_ids, config)
         return cls(input_ids, Rows.of(input_ids, attention_mask), config, arguments)
@@ -150,14 +154,16 @@ class Request:
 
     def arguments_for(self, chosen: Tensor) -> dict[str, Any]:
         """The arguments for the rows of the indices `chosen`, (n,)."""
-        allowed = self.arguments.get("prefix_allowed_tokens_fn")
-        if allowed is None:
-            return self.arguments
-        if (self.config.num_beams or 1) == 1:  # it is given the number of the answer, else of the row
-            chosen = (
-                chosen.unsqueeze(1) * self.sequences + torch.arange(self.sequences, device=chosen.device)
-            ).flatten()
-        return self.arguments | {"prefix_allowed_tokens_fn": lambda row, ids: allowed(int(chosen[row]), ids)}
+        arguments = dict(self.arguments)
+        answers = chosen.unsqueeze(1) * self.sequences + torch.arange(self.sequences, device=chosen.device)
+        if allowed := arguments.pop("prefix_allowed_tokens_fn", None):
+            # It is given the number of the answer, with beams that of the row.
+            numbers = answers.flatten() if (self.config.num_beams or 1) == 1 else chosen
+            arguments["prefix_allowed_tokens_fn"] = lambda row, ids: allowed(int(numbers[row]), ids)
+        if watch := arguments.pop("watch", None):
+            criteria = [*arguments.get("stopping_criteria", ()), Watched(watch, answers.flatten().tolist())]
+            arguments["stopping_criteria"] = StoppingCriteriaList(criteria)
+        return arguments
 
 
 def _mask_of(input_ids: Tensor, config: GenerationConfig) -> Tensor | None:

@@ -27,6 +27,7 @@ from softprompt.engine.losses import losses_of_logits
 from softprompt.engine.packable import packing_obstacle
 from softprompt.engine.packed import packed_losses
 from softprompt.engine.packing import pack, unpadded
+from softprompt.engine.prefix import run_prefix
 from softprompt.engine.sharing import gap_in, looks_up_ids, obstacle, steady_lengths
 from softprompt.runtime.errors import InputError
 
@@ -76,6 +77,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
         super().__init__(model, peft_config, adapter_name, **kwargs)
         self.puts_prompt = peft_config.is_prompt_learning
         self.prompted = self.puts_prompt
+        self._kept: DynamicCache | None = None
         self.graphs: Graphs | None = None
         self.compiled = False
         self.eval()
@@ -145,6 +147,12 @@ class SharedPrefixModel(PeftModelForCausalLM):
             return None
         prompt: Any = self.get_prompt(batch_size=1)
         return prompt.to(self.frozen.dtype) if isinstance(prompt, Tensor) else prompt
+
+    @torch.no_grad()
+    def keep_prompt(self) -> None:
+        """Run the prompt now, for every later `generate`: for a prompt that is trained no more."""
+        if self.shares_prefix and isinstance(prompt := self.prompt(), Tensor):
+            self._kept = run_prefix(self.frozen, prompt, torch.empty(0, dtype=torch.long, device=self.device))
 
     def forward(  # type: ignore[override]
         self,
@@ -216,7 +224,7 @@ class SharedPrefixModel(PeftModelForCausalLM):
         """As PEFT's `generate`: rows padded anywhere, answers equal to those of each row alone.
 
         The prompt and the rows' common preamble run once; transformers' `generate` goes on from their cache. Rows may
-        come as the first argument, `inputs` or `input_ids`.
+        come as the first argument, `inputs` or `input_ids`. `watch` is a `softprompt.engine.watching.Watch`.
 
         Returns:
             What transformers' `generate` returns: the rows as given, and after them the new tokens.
@@ -241,7 +249,8 @@ class SharedPrefixModel(PeftModelForCausalLM):
             )
         with torch.no_grad():
             if self.shares_prefix and longest <= self.steady:
-                return generate_after_prompt(self.frozen, self.prompt(), request)
+                is_kept = self.prompted and self._kept is not None
+                return generate_after_prompt(self.frozen, self._kept if is_kept else self.prompt(), request)
             return in_equal_lengths(request, partial(self._generate_unshared, request))
 
     def _generate_unshared(self, request: Request, chosen: Tensor) -> Any:
