@@ -22,6 +22,7 @@ ROOMS = (
     "training",
     "evaluation",
     "report",
+    "serving",
     "cli",
     "maintenance",
 )

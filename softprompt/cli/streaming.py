@@ -1,12 +1,9 @@
 """Answers of the variants to one conversation, printed as they are generated."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
-from transformers.generation.streamers import BaseStreamer
 
 from softprompt.config.evaluate import Generate
 from softprompt.data.rows import Message
@@ -14,51 +11,10 @@ from softprompt.data.tokens import context_of
 from softprompt.evaluation.answers import answer_of, generation_config, sampling
 from softprompt.evaluation.names import NAMES
 from softprompt.runtime.errors import InputError
+from softprompt.serving.answer_text import AnswerText
 
 if TYPE_CHECKING:
     from softprompt.evaluation.variants import Variants
-
-
-class AnswerStreamer(BaseStreamer):
-    """Hands on an answer's text as its tokens come, whole characters at a time.
-
-    All tokens are decoded together: transformers' `TextStreamer` begins anew after each line, where some tokenizers
-    (Llama 2's) drop a space.
-
-    Args:
-        tokenizer: the model's.
-        ends: tokens that end an answer; they have no text.
-        show: what to do with each new piece of text.
-        lead: what the template writes before an answer; it is not shown.
-    """
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], show: Callable[[str], None], lead: str = ""
-    ) -> None:
-        self.tokenizer, self.ends, self.show, self.lead = tokenizer, ends, show, lead
-        self.ids: list[int] = []
-        self.text = ""
-        self.answers = False
-
-    def put(self, value: torch.Tensor) -> None:
-        """Take the question's tokens (the first call), then each new token."""
-        if self.answers:
-            self.ids += [token for token in value.flatten().tolist() if token not in self.ends]
-            self._show_up_to(self._decoded().rstrip("\ufffd"))  # part of a character yet
-        self.answers = True
-
-    def end(self) -> None:
-        """Show what is left."""
-        self._show_up_to(self._decoded())
-
-    def _decoded(self) -> str:
-        text = str(self.tokenizer.decode(self.ids, skip_special_tokens=True))
-        return "" if self.lead.startswith(text) else text.removeprefix(self.lead)
-
-    def _show_up_to(self, text: str) -> None:
-        if len(text) > len(self.text):
-            self.show(text[len(self.text) :])
-            self.text = text
 
 
 class Answerer:
@@ -98,19 +54,23 @@ class Answerer:
         return texts["tuned"]
 
     def _stream(self, variant: str, question: list[int], note: Callable[[str], None]) -> str:
-        model = self.variants.model
-        template, show = self.variants.template, partial(print, end="", flush=True)
-        streamer = AnswerStreamer(self.variants.tokenizer, self.config.eos_token_id, show, template.lead)
+        model, template = self.variants.model, self.variants.template
+        text = AnswerText(self.variants.tokenizer, self.config.eos_token_id, template.lead)
+
+        def show(numbers: Sequence[int], tokens: Sequence[int]) -> list[bool]:
+            print(text.put(tokens[0]), end="", flush=True)
+            return [False]
+
         with self.variants.turn(variant), sampling(model.device):
             torch.manual_seed(self.seed)
             given = torch.tensor([question], device=model.device)
             try:
-                output: Any = model.generate(given, generation_config=self.config, streamer=streamer)
+                output: Any = model.generate(given, generation_config=self.config, watch=show)
             finally:
-                print(flush=True)
+                print(text.end(), flush=True)
         if answer_of(output[0, given.shape[1] :].tolist(), self.config).truncated:
             note(f"the answer was truncated after {self.new_tokens} tokens; --max-new-tokens allows more")
-        return template.content_of(streamer.text)
+        return template.content_of(text.text)
 
     def _check_room(self, variant: str, messages: list[Message], given: int) -> None:
         """Refuse `messages` that make `given` tokens with the variant's text, where the context has no room for all."""

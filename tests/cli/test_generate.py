@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from softprompt.cli.streaming import AnswerStreamer
 from softprompt.data.templates import Template
 from softprompt.evaluation.names import NAMES
+from softprompt.serving.answer_text import AnswerText
 from tests.cli.conftest import Command, change_origin, copy_of, new_adapter, plain_peft
 from tests.clones import environment
 from tests.evaluation.plain import examples, hard_question
@@ -219,11 +219,8 @@ def test_streamed_pieces_make_the_decoded_text() -> None:
     replace, strip = decoders.Replace("▁", " "), decoders.Strip(" ", 1, 0)
     core.decoder = decoders.Sequence([replace, decoders.ByteFallback(), decoders.Fuse(), strip])  # Llama 2's
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
-    shown: list[str] = []
-    streamer = AnswerStreamer(tokenizer, [1], shown.append)
-    streamer.put(torch.tensor([[2, 2, 2]]))
-    for token in (2, 3, 4, 5, 6, 7, 8, 1):
-        streamer.put(torch.tensor([token]))
-    streamer.end()
+    text = AnswerText(tokenizer, [1])
+    shown = [piece for token in (2, 3, 4, 5, 6, 7, 8, 1) if (piece := text.put(token))]
+    assert text.end() == ""
     assert shown == ["a", "\n", "  b", "你", "."]
-    assert streamer.text == "".join(shown)
+    assert text.text == "".join(shown)
