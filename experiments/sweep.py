@@ -9,8 +9,11 @@ from pathlib import Path
 
 from experiments.page import lines, page
 from experiments.runs import Runs, check_place, count, dvc, experiments, grid
-from experiments.summary import summary
+from experiments.summary import Summary, summary
 from softprompt.cli.table import table
+from softprompt.provenance.graph import params_of
+from softprompt.provenance.origin import origin_of_a_run
+from softprompt.report.seeds import SEEDS, write_seeds
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.outputs import output_file
@@ -59,8 +62,19 @@ def sweep(name: str, jobs: str) -> None:
     with output_file(target) as file:
         file.write_text(page(name, question, command, commit, result), encoding="utf-8")
     print(f"\n{question}\n\n{table(lines(result), texts=2)}\n\n{target}")
+    if _is_of_seeds_alone(overrides, result):
+        write_seeds(origin_of_a_run(), commit, result.chosen.tests, result.chosen.test)
+        print(f"{SEEDS} has it for the report: dvc repro report")
     if failed:
         raise InputError(*failed)
+
+
+def _is_of_seeds_alone(overrides: Sequence[str], result: Summary) -> bool:
+    """Whether the trainings differ from the workspace's in nothing but the seed, and are several."""
+    trained = params_of(("fetch_model", "fetch_data", "prepare", "tokenize", "train"), Path())
+    named = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    changed = {key for key in trained if any(key == name or key.startswith(f"{name}.") for name in named)}
+    return changed == {"seed"} and len(result.chosen.tests) > 1
 
 
 def _parsed(name: str, command: str) -> tuple[list[str], str]:

@@ -9,9 +9,10 @@ from typing import Any
 from softprompt.evaluation.names import baselines, measured
 from softprompt.evaluation.recorded import TRAIN_METRICS, TrainMetrics, checked, read_metrics
 from softprompt.report.adapter_size import AdapterSize, adapter_size
+from softprompt.report.seeds import Seeds, read_seeds
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import required
-from softprompt.runtime.paths import RESULTS
+from softprompt.runtime.paths import ADAPTER, RESULTS
 
 CURVES = RESULTS / "train/plots/metrics"
 Curve = list[tuple[int, float]]
@@ -24,6 +25,7 @@ class Results:
     Attributes:
         metrics, prepare, tokenize, train, virtual_tokens: the files of these names in results/.
         adapter: what it is, and how large.
+        seeds: test losses of the same training with other seeds, if a sweep measured them.
         rows: predictions.parquet, a dict per test row; what a row does not have is None.
         training, validation, learning_rate: (step, value) pairs; losses in nats per label token.
     """
@@ -34,6 +36,7 @@ class Results:
     train: dict[str, Any]
     virtual_tokens: dict[str, Any]
     adapter: AdapterSize
+    seeds: Seeds | None
     rows: list[dict[str, Any]]
     training: Curve
     validation: Curve
@@ -56,6 +59,7 @@ def load_results() -> Results:
         train=checked(TRAIN_METRICS, TrainMetrics, "train"),
         virtual_tokens=_read_json("virtual_tokens.json", "evaluate", "tokens"),
         adapter=adapter_size(),
+        seeds=read_seeds(ADAPTER),
         rows=_read_rows(RESULTS / "predictions.parquet", measured(metrics)),
         training=_read_curve(CURVES / "train/loss.tsv", "loss"),
         validation=_read_curve(CURVES / "validation/loss.tsv", "loss"),

@@ -12,7 +12,7 @@ from tests.clones import call, stages_run
 from tests.toy import ROOT, write_params
 
 SMALL = """# What two tokens do.
-dvc exp run --queue --name small -S train.num_virtual_tokens=2 -S seed=1,7 evaluate
+dvc exp run --queue --name small -S seed=1,7 evaluate
 """
 
 
@@ -21,6 +21,7 @@ def test_a_sweep_is_run_and_shown(clone: Path, browser: Browser) -> None:
     call(clone, "dvc exp run --temp --name small-1 -S train.max_steps=2 train")
     (mine,) = (line for line in call(clone, "git for-each-ref refs/exps").splitlines() if line.endswith("/small-1"))
     call(clone, "dvc exp run --queue --name waiting -S train.max_steps=3")
+    write_params(clone, **{"train.num_virtual_tokens": 2})
     (clone / "experiments/small.sh").write_text(SMALL, encoding="utf-8")
     output = call(clone, "make sweep NAME=small")
     logs = "".join(log(clone, name) for name in ("small-2", "small-3"))
@@ -31,6 +32,11 @@ def test_a_sweep_is_run_and_shown(clone: Path, browser: Browser) -> None:
     runs = {row["Experiment"]: row for row in json.loads(call(clone, "python -c '" + SHOWN + "'"))}
     mean = sum(runs[name]["validation"] for name in ("small-2", "small-3")) / 2
     assert f"{mean:.3f} [" in two
+    kept = json.loads((clone / "experiments/seeds.json").read_text(encoding="utf-8"))
+    assert kept["tests"] == {
+        seed: pytest.approx(runs[f"small-{place}"]["tuned"]) for seed, place in (("1", 2), ("7", 3))
+    }
+    assert kept["of"]["params"]["train.num_virtual_tokens"] == 2
     page = browser.new_page()
     requests = list[str]()
     page.on("request", lambda request: requests.append(request.url))
@@ -40,7 +46,9 @@ def test_a_sweep_is_run_and_shown(clone: Path, browser: Browser) -> None:
     assert len(requests) == 1, "the page itself"
 
     # The same again, with a setting that can't be: what is done is not done again, what failed is named.
-    (clone / "experiments/small.sh").write_text(SMALL.replace("tokens=2", "tokens=2,0"), encoding="utf-8")
+    (clone / "experiments/small.sh").write_text(
+        SMALL.replace("-S", "-S train.num_virtual_tokens=2,0 -S"), encoding="utf-8"
+    )
     output = call(clone, "make sweep NAME=small", ok=False)
     assert "done before: small-2, small-3" in output
     for name in ("small-4", "small-5"):
