@@ -74,7 +74,7 @@ def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float
     """
     base, tokenizer = load_base_model(BASE_MODEL, params), AutoTokenizer.from_pretrained(BASE_MODEL)
     shown, left = taken_as_demonstrations(rows["train"], TRAIN_ROWS, template(tokenizer), params.train, params.seed)
-    rows = {split: part.select_columns(["input_ids", "labels"]) for split, part in {**rows, "train": left}.items()}
+    rows = {**rows, "train": left}
     model = new_soft_prompt(base, tokenizer, BASE_MODEL, params.train, seed=params.seed, demonstrations=shown.ids)
     with (
         tempfile.TemporaryDirectory() as folder,

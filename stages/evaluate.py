@@ -88,12 +88,15 @@ def _write(table: "pd.DataFrame", values: dict[str, dict[str, Any]]) -> None:
 
 
 def _tell(result: dict[str, Any], params: Params) -> None:
+    from softprompt.evaluation.names import tuned_name
+
+    tuned = tuned_name(result["prompts"]["tuned"]["tokens"])
     answered, general = result["answers"]["rows"], result["general"]
     _tell_if_fewer("evaluate.rows", params.evaluate.rows, answered, "rows of the test split are answered")
     if general:
         what = "blocks that the text makes are scored"
         _tell_if_fewer("general.blocks", params.general.blocks, general["blocks"], what)
-    print(f"evaluate: {result['rows']} test rows, {answered} of them answered: the tuned prompt {result['verdict']}")
+    print(f"evaluate: {result['rows']} test rows, {answered} of them answered: the {tuned} {result['verdict']}")
 
 
 def _tell_if_fewer(key: str, wanted: int | None, found: int, what: str) -> None:

@@ -62,7 +62,6 @@ def main(params: Params) -> None:
     shown, rows["train"] = taken_as_demonstrations(
         rows["train"], prepared / "train.parquet", template, params.train, params.seed
     )
-    rows = {split: part.select_columns(["input_ids", "labels"]) for split, part in rows.items()}
     model = new_soft_prompt(base_model, tokenizer, base, params.train, seed=params.seed, demonstrations=shown.ids)
     if not distributed.is_first():  # it trains along; the first one writes
         with naming_parameter(REMEDY):

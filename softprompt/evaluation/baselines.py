@@ -63,7 +63,7 @@ class Comparison:
     Attributes:
         variants: the model, with the prompts of the baselines.
         test: the test rows as each variant is given them.
-        prompts: what metrics.json says of the baselines' prompts.
+        prompts: what metrics.json says of what is in front of the rows.
     """
 
     variants: Variants
@@ -107,6 +107,7 @@ def comparison(
             "seed": settings.few_shot_seed,
             "example_ids": few_shot.example_ids,
         },
+        "tuned": {"tokens": variants.virtual_tokens},
     }
     of_hard = given_hard(variants, hard, splits["test"], prepared)
     return Comparison(variants, variants.in_front_of(splits["test"]) | {"hard": of_hard}, prompts)

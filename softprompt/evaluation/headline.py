@@ -3,7 +3,7 @@
 from typing import Any
 
 from softprompt.config import load_params
-from softprompt.evaluation.names import NAMES, measured
+from softprompt.evaluation.names import NAMES, measured, tuned_name
 from softprompt.evaluation.recorded import METRICS, read_metrics
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
@@ -74,11 +74,12 @@ def main() -> None:
     """
     params = load_params()
     metrics = read_metrics()
-    print(f"\n{headline(metrics)}\n")
+    tuned = tuned_name(metrics["prompts"]["tuned"]["tokens"])
+    print(f"\n{headline(metrics, tuned)}\n")
     print(f"report {RESULTS}/report.html · metrics {METRICS} · rows {RESULTS}/predictions.parquet · adapter {ADAPTER}")
     if params.runtime.require and metrics["verdict"] != "helps":
         raise InputError(
-            f"runtime.require: the tuned prompt has to be better than the {NAMES[metrics['strongest']]}, and the "
+            f"runtime.require: the {tuned} has to be better than the {NAMES[metrics['strongest']]}, and the "
             f"interval of the difference does not say so ({shown(against_strongest(metrics))}); "
             f"{RESULTS}/report.html has the reasons"
         )

@@ -123,11 +123,18 @@ class FewShot(Part):
     example_ids: Annotated[list[str], Field(min_length=1)]
 
 
+class VirtualTokens(Part):
+    """Those of the tuned prompt; LoRA has none."""
+
+    tokens: Count
+
+
 class Prompts(Part):
-    """What the baselines put before the rows."""
+    """What the variants put before the rows."""
 
     hard: HardPrompt
     few_shot: FewShot | None
+    tuned: VirtualTokens
 
 
 class Metrics(Losses):

@@ -118,7 +118,7 @@ def naming_parameter(parameter: str) -> Iterator[None]:
 
 
 def check_context(model: PreTrainedModel, prompt_tokens: int, longest_row: int, what: str) -> None:
-    """Refuse rows that don't fit into the model's context after `prompt_tokens` tokens of `what`.
+    """Refuse rows that don't fit into the model's context after `prompt_tokens` tokens of `what`, or without any.
 
     Raises:
         InputError: with the lengths and the parameters that change them.
@@ -126,9 +126,12 @@ def check_context(model: PreTrainedModel, prompt_tokens: int, longest_row: int, 
     context = context_of(model.config)
     if context is not None and prompt_tokens + longest_row > context:
         left = context - prompt_tokens
+        sizes = f" of {prompt_tokens} tokens and a row of {longest_row} make {prompt_tokens + longest_row}"
+        if not prompt_tokens:
+            sizes = f": a row has {longest_row} tokens"
         raise InputError(
-            f"{what} of {prompt_tokens} tokens and a row of {longest_row} make {prompt_tokens + longest_row}, but the "
-            f"model's context is {context} tokens; lower it" + f", or tokenize.max_length to {left}" * (left > 1)
+            f"{what}{sizes}, but the model's context is {context} tokens; lower it"
+            + f", or tokenize.max_length to {left}" * (left > 1)
         )
 
 

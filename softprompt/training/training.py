@@ -58,7 +58,7 @@ def tune(
     """
     train = params.train
     accelerator = Accelerator(cpu=model.device.type == "cpu", mixed_precision="no")
-    train_rows = rows["train"].with_format("numpy")
+    train_rows = rows["train"].with_format("numpy", columns=["input_ids", "labels"])
     order = Shuffled(len(train_rows), train.batch_size * train.gradient_accumulation_steps, params.seed)
     last = train.max_steps or math.ceil(train.num_train_epochs * order.steps_an_epoch)
     trained = trained_in(model, train, last)

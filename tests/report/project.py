@@ -111,6 +111,7 @@ def make_metrics() -> dict[str, Any]:
         "prompts": {
             "hard": {"tokens": 9, **hard, "tried": [{**hard, "validation": 2.5}] * 2},
             "few_shot": {"examples": 4, "tokens": 139, "seed": 0, "example_ids": ["0" * 16] * 4},
+            "tuned": {"tokens": 20},
         },
         "slices": slices,
         "answers": {"rows": 18, "questions": 18, "bleu_tokenizer": "13a", "scores": scores},
