@@ -1,4 +1,4 @@
-"""A hub on loopback that speaks the HTTP API of the Hugging Face hub, as far as its clients read a repository."""
+"""A hub on loopback that speaks the HTTP API of the Hugging Face hub, as far as its clients read and write."""
 
 import hashlib
 import json
@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from tests import hub_writing
+from tests.hub_writing import LFS
+
 Answer = Callable[["Handler"], None]
-LFS = (".safetensors", ".bin", ".parquet", ".gguf", ".gz")  # what git-lfs keeps; the rest is git's own
 
 
 @dataclass
@@ -22,7 +24,9 @@ class Repository:
     token: str | None = None  # that may read a gated repository
     private: bool = False
     sizes: dict[str, int] = field(default_factory=dict)  # that the listing claims
-    hashes: bool = True  # whether the listing has hashes and sizes, as that of many mirrors hasn't
+    hashes: bool = (
+        True  # whether its description has them and sizes, as that of many mirrors hasn't; the list of its files has
+    )
 
     def commit(self, files: dict[str, bytes], branch: str = "main", name: str = "") -> str:
         """A new commit of all of `files` at the head of `branch`; returns its name."""
@@ -46,6 +50,9 @@ class Hub(ThreadingHTTPServer):
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.faults: dict[str, list[Answer]] = defaultdict(list)
         self.requests: list[tuple[str, str, str]] = []  # method, path, range
+        self.writers: dict[str, str] = {}  # owner -> the token that may write
+        self.objects: dict[str, bytes] = {}  # of git-lfs, by hash
+        self.messages: list[str] = []  # of the commits that were sent
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def repository(self, name: str, kind: str = "models", **settings: object) -> Repository:
@@ -93,14 +100,23 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.respond()
 
+    def do_POST(self) -> None:
+        self.respond()
+
+    def do_PUT(self) -> None:
+        self.respond()
+
     def respond(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append((self.command, path, self.headers.get("Range", "")))
         for ending, answers in self.server.faults.items():
-            if answers and path.endswith(ending) and (self.command == "GET" or "/api/" in path):
+            if answers and path.endswith(ending) and (self.command != "HEAD" or "/api/" in path):
                 answers.pop(0)(self)
                 return
-        if "/resolve/" in path:
+        if self.command in ("POST", "PUT"):
+            hub_writing.respond(self, path, body)
+        elif "/resolve/" in path:
             self.send_file()
         elif path.startswith("/api/"):
             self.send_listing(path)

@@ -6,7 +6,6 @@ goes on where it broke off.
 
 import contextlib
 import glob
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +14,6 @@ from typing import Any
 
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import disk_is_full
-from softprompt.runtime.outputs import sha256_of
 from softprompt.sources.repository import (
     HEADER,
     check_configuration,
@@ -80,8 +78,8 @@ def fetch(request: Request) -> Files:
             folder = Path(_patiently(partial(download, allow_patterns=exactly)))
             if folder.name != info.sha:
                 raise InputError("the branch moved while it was fetched; run the same command again")
-            for file in missing.keys() & set(part):
-                _check(folder / file, listed[file])
+            if missing.keys() & set(part):
+                _check(name, kind, folder, part)
             check_configuration(request, folder, chosen)
     tell_if_moved(request, info.sha)
     remember_rows(info.sha, {file: count for file, count in rows.items() if count is not None})
@@ -225,25 +223,24 @@ def _explained(request: Request, name: str) -> Iterator[None]:
         raise InputError(f"the download failed: {str(error).splitlines()[0]}; run the same command again") from None
 
 
-def _check(file: Path, listed: Any) -> None:
+def _check(name: str, kind: str, folder: Path, files: list[str]) -> None:
     """Refuse a download whose bytes are not those that the hub lists, and remove it from the cache.
 
     Raises:
         InputError: if they differ.
     """
-    if listed.blob_id is None and (listed.lfs is None or listed.lfs.sha256 is None):
-        # Many mirrors list names alone. The client itself has compared the size with what the server announced.
-        print(f"{file.name}: the hub lists no hash of it, so its bytes are not checked", flush=True)
-        return
-    if listed.lfs is not None and listed.lfs.sha256 is not None:
-        whole = sha256_of(file) == listed.lfs.sha256
-    else:  # git's own hash, over a header and the bytes
-        content = file.read_bytes()
-        whole = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == listed.blob_id
-    if not whole:
-        file.resolve().unlink()
-        file.unlink(missing_ok=True)
+    from huggingface_hub import HfApi
+
+    found = HfApi().verify_repo_checksums(name, repo_type=kind, revision=folder.name)
+    damaged = [fault["path"] for fault in found.mismatches if fault["path"] in files]
+    for file in damaged:
+        (folder / file).resolve().unlink()
+        (folder / file).unlink(missing_ok=True)
+    if damaged:
         raise InputError(
-            f"{listed.rfilename} has other bytes than the hub lists; it was removed from the cache: run the same "
-            "command again, and if that changes nothing, the hub (or the mirror in HF_ENDPOINT) is at fault"
+            *(
+                f"{file} has other bytes than the hub lists; it was removed from the cache: run the same "
+                "command again, and if that changes nothing, the hub (or the mirror in HF_ENDPOINT) is at fault"
+                for file in damaged
+            )
         )

@@ -14,6 +14,7 @@ from softprompt.data.readers.splits import wanted_files
 from softprompt.data.readers.texts import read_texts, select_text_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
+from tests.hub import wrong_bytes
 from tests.toy import data_params, write_params
 
 ROWS = [{"instruction": f"问题 {number}", "input": "", "output": f"答案 {number}"} for number in range(40)]
@@ -134,10 +135,12 @@ class TestData:
         assert whole() == {"00000", "00001", "00004"}
         assert "data.split: 'train[:150%]' is not in the slice syntax" in unread(f"hf://{name}", "train[:150%]")
 
-    def test_a_mirror_that_lists_no_hashes(self, hub, name, capsys) -> None:
+    def test_a_mirror_that_describes_a_repository_without_hashes(self, hub, name) -> None:
+        """The list of its files, by which the client downloads, has them."""
         hub.repository(name, "datasets", hashes=False).commit({"a.json": ALPACA})
+        hub.faults["a.json"] = [wrong_bytes]
+        assert "a.json has other bytes than the hub lists" in unread(f"hf://{name}")
         assert read(f"hf://{name}")[1] == 40
-        assert "a.json: the hub lists no hash of it, so its bytes are not checked" in capsys.readouterr().out
 
     def test_a_model_is_no_data_set(self, hub, name) -> None:
         hub.repository(name).commit({"config.json": b"{}"})
