@@ -1,6 +1,10 @@
 # Each target does its own set-up. PYTHON names the interpreter that .venv is built with (3.11 to 3.14).
 PYTHON ?= python3
 
+# macOS has GNU make 3.81. It runs what is one plain command without a shell, and then looks for it on the PATH of whoever
+# called make, not on the one that is set below: it would miss .venv. Of a shell of another name than /bin/sh it does not.
+SHELL = /bin//sh
+
 # An environment works only where it was built, and with its own Python: one that was moved, copied or half installed, or
 # is of another Python than the named one, is built anew. Looked up before .venv is on PATH, where it hides others.
 # The place is in .venv/installed, and in pyvenv.cfg where venv built it (uv names none there).
