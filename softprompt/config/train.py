@@ -58,7 +58,7 @@ class Train(Section):
         """The most tokens that the method puts in front of a row: `num_virtual_tokens`, or its default."""
         if self.method == "lora":
             return 0
-        return self.num_virtual_tokens or (256 if self.initialisation == "demonstrations" else 20)
+        return self.num_virtual_tokens or (512 if self.initialisation == "demonstrations" else 20)
 
     @field_validator("init")
     @classmethod
