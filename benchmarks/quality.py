@@ -24,6 +24,7 @@ from softprompt.data.tokens import context_of
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
 from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.markdown import table as markdown_table
 from softprompt.runtime.outputs import verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
@@ -128,13 +129,12 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
         "mean test",
         "mean validation",
     ]
-    lines = ["| recipe | " + " | ".join(columns) + " |", "|---|" + "--:|" * len(columns)]
+    lines = [["recipe", *columns]]
     for recipe, of_seed in results.items():
-        first, shown = of_seed[seeds[0]], " | ".join(f"{of_seed[seed]['test']:.3f}" for seed in seeds)
-        means = [sum(values[split] for values in of_seed.values()) / len(seeds) for split in ("test", "validation")]
-        sizes = f"{first['tokens']} | {first['trained']:,}"
-        lines.append(f"| {recipe} | {sizes} | {shown} | {means[0]:.3f} | {means[1]:.3f} |")
-    return "\n".join(lines)
+        first, losses = of_seed[seeds[0]], [of_seed[seed]["test"] for seed in seeds]
+        losses += [sum(values[split] for values in of_seed.values()) / len(seeds) for split in ("test", "validation")]
+        lines.append([recipe, str(first["tokens"]), f"{first['trained']:,}", *(f"{loss:.3f}" for loss in losses)])
+    return markdown_table(lines, texts=1)
 
 
 def earlier(settings: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:

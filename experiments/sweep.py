@@ -10,12 +10,12 @@ from pathlib import Path
 from experiments.page import lines, page
 from experiments.runs import Runs, check_place, count, dvc, experiments, grid
 from experiments.summary import Summary, summary
-from softprompt.cli.table import table
 from softprompt.provenance.graph import params_of
 from softprompt.provenance.origin import origin_of_a_run
 from softprompt.report.seeds import SEEDS, write_seeds
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.markdown import table
 from softprompt.runtime.outputs import output_file
 from softprompt.runtime.paths import RESULTS
 

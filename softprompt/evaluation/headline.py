@@ -7,6 +7,7 @@ from softprompt.evaluation.names import NAMES, measured, tuned_name
 from softprompt.evaluation.recorded import METRICS, read_metrics
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.markdown import table
 from softprompt.runtime.paths import ADAPTER, RESULTS
 
 
@@ -18,17 +19,13 @@ def headline(metrics: dict[str, Any], tuned: str = NAMES["tuned"]) -> str:
         tuned: what the tuned variant is called.
     """
     names = NAMES | {"tuned": tuned}
-    lines = [
-        f"Held-out loss on {metrics['rows']} test rows ({metrics['tokens']:,} answer tokens):",
-        "",
-        "| variant         | nats per token | perplexity | tuned minus it, 95% interval |",
-        "|-----------------|---------------:|-----------:|-----------------------------:|",
-    ]
+    losses = [["variant", "nats per token", "perplexity", "tuned minus it, 95% interval"]]
     for variant in measured(metrics):
         gap = metrics.get(f"tuned_minus_{variant}")
         loss, perplexity = metrics[variant]["loss"], metrics[variant]["perplexity"]
-        lines.append(f"| {names[variant]:15} | {loss:14.3f} | {perplexity:10.2f} | {shown(gap) if gap else '':>28} |")
-    lines += ["", verdict_line(metrics, tuned)]
+        losses.append([names[variant], f"{loss:.3f}", f"{perplexity:.2f}", shown(gap) if gap else ""])
+    counts = f"{metrics['rows']} test rows ({metrics['tokens']:,} answer tokens)"
+    lines = [f"Held-out loss on {counts}:", "", table(losses, texts=1), "", verdict_line(metrics, tuned)]
     if metrics.get("general"):
         lines.append(out_of_domain_line(metrics["general"]))
     return "\n".join(lines)

@@ -68,7 +68,7 @@ def test_metrics_and_headline() -> None:
     assert result["tuned_minus_base"]["mean"] == -1.0
     assert (result["rows"], result["questions"], result["tokens"], result["verdict"]) == (3, 2, 6, "helps")
     text = headline(result)
-    assert "| tuned prompt    |          1.000 |       2.72 |" in text
+    assert "| tuned prompt |            1.000 |         2.72 |" in text
     assert "few-shot" not in text, "it was not measured"
     assert "-0.500 [-0.500, -0.500]" in text
     line = (
