@@ -5,6 +5,7 @@ source package would run its code.
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -51,8 +52,7 @@ def fetch(request: Request) -> Files:
         for name, target in zip(chosen, targets, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(name) as member, target.open("wb") as file:
-                while block := member.read(1 << 20):
-                    file.write(block)
+                shutil.copyfileobj(member, file)
     wheel.unlink()
     return Files(request.select(targets), members)
 
