@@ -25,7 +25,6 @@ app = typer.Typer(
     cls=_Guarded,
     help="Use, export and compare the soft prompts of this repository. Works in any folder of it, without a network.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
