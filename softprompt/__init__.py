@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from softprompt.engine.model import SharedPrefixModel
 
-__all__ = ["SharedPrefixModel"]
+    __version__: str
+
+__all__ = ["SharedPrefixModel", "__version__"]
 
 # A stage that an editor runs as a file has its folder first on the path, where stages/tokenize.py would hide the
 # standard library's `tokenize`. Every stage imports this package before anything that needs that one.
@@ -16,9 +18,13 @@ if Path(sys.path[0]).name == "stages":
 
 
 def __getattr__(name: str) -> Any:
-    """`SharedPrefixModel`, imported when it is asked for: it brings torch, which most of the package does without."""
+    """What is imported when it is asked for: `SharedPrefixModel`, which brings torch, and the installed version."""
     if name == "SharedPrefixModel":
         from softprompt.engine.model import SharedPrefixModel
 
         return SharedPrefixModel
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("softprompt")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
