@@ -40,9 +40,11 @@ def main(params: Params) -> None:
     from softprompt.training.initialise import new_soft_prompt
     from softprompt.training.resume import checkpoint_folder, key_of_the_run
     from softprompt.training.show import peak_memory
+    from softprompt.training.trackers import check_trackers, tracking
     from softprompt.training.training import tune
 
     quiet_libraries()
+    check_trackers(params.runtime.trackers)
     rows = {split: Dataset.from_file(str(tokenized / f"{split}.arrow")) for split in SPLITS}
     longest = max(int(row_lengths(part).max()) for part in rows.values())
     del rows["test"]  # all but its lengths
@@ -70,13 +72,15 @@ def main(params: Params) -> None:
     chosen = chosen_by_auto(base_model, params, "train")
     origin = replace(origin, chosen=chosen, demonstrations=shown.example_ids)
     with (
+        # First: the next one removes its checkpoints where one after it refuses; a tracker must not cost a killed run.
+        tracking(params) as trackers,
         checkpoint_folder(key_of_the_run(origin)) as checkpoints,
         output_folder(ADAPTER) as folder,
         removed_on_failure(RESULTS / "train") as curves,
         Live(str(curves), save_dvc_exp=False, dvcyaml=None) as live,
     ):
         with naming_parameter(REMEDY):
-            progress = tune(model, rows, params, distributed.share(checkpoints), live)
+            progress = tune(model, rows, params, distributed.share(checkpoints), live, trackers=trackers)
         step, loss = progress.best_step, progress.best_loss
         # The best prompt's, in place of the last step's; no more, since DVC's table of metrics has to fit a terminal.
         live.step, live.summary = step, {"validation": loss}

@@ -1,6 +1,6 @@
 """`runtime` in params.yaml: what changes no byte that DVC hashes, and is a param of no stage."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,3 +13,4 @@ class Runtime(Section):
     workers: Annotated[int, Field(ge=1, le=1024)]
     save_steps: Positive
     require: bool
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]]

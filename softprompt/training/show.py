@@ -13,24 +13,26 @@ from softprompt import distributed
 from softprompt.runtime.guard import on_interrupt
 from softprompt.runtime.progress import tqdm
 from softprompt.training.saving import Entry
+from softprompt.training.trackers import Trackers
 
-CURVES = ("train/loss", "learning_rate", "validation/loss")  # what dvclive records, in this order
+CURVES = ("train/loss", "learning_rate", "validation/loss")  # what is recorded, in this order
 
 
 class Curves:
-    """Records losses and the learning rate with dvclive, and shows the newest on one bar over the optimizer steps.
+    """Records losses and the learning rate with dvclive and trackers; shows the newest on one bar over the steps.
 
     In a log there is a line per measurement in place of the bar. What never repeats (speed, memory) or is of no use
     afterwards (the gradient's norm) is shown and not recorded: DVC hashes the records.
 
     Args:
         live: None: nothing is recorded or shown.
-        history: what a resumed run had recorded; DVC has deleted the files.
+        trackers: what records the same beside it.
+        history: what a resumed run had recorded. DVC has deleted dvclive's files, and trackers have another run.
         last: the last step.
     """
 
-    def __init__(self, live: Live | None, history: list[Entry], last: int) -> None:
-        self.live, self.last = live, last
+    def __init__(self, live: Live | None, trackers: Trackers, history: list[Entry], last: int) -> None:
+        self.live, self.trackers, self.last = live, trackers, last
         self.shown: dict[str, str] = {}
         self.tokens, self.seconds = 0, 0.0
         for entry in history:
@@ -63,6 +65,7 @@ class Curves:
             if name in entry:
                 self.live.log_metric(name, entry[name])
         self.live.make_summary()
+        self.trackers.log(entry)
         self.shown |= {name: f"{entry[name]:.4f}" for name in ("train/loss", "validation/loss") if name in entry}
 
     def close(self) -> None:

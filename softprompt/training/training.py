@@ -31,6 +31,7 @@ from softprompt.training.parametrisation import merge
 from softprompt.training.resume import tell_of_others
 from softprompt.training.saving import Progress, Trained
 from softprompt.training.show import Curves, interrupts
+from softprompt.training.trackers import Trackers
 
 # Compiling takes some 20 s on an H200, which about as many forwards save: 8 ms of 25 each, of 8 rows of 256 tokens, and
 # 47 ms of 141, of 32 rows of 512.
@@ -38,7 +39,13 @@ COMPILE_FROM = 1000
 
 
 def tune(
-    model: SharedPrefixModel, rows: dict[str, Dataset], params: Params, checkpoints: Path, live: Live | None
+    model: SharedPrefixModel,
+    rows: dict[str, Dataset],
+    params: Params,
+    checkpoints: Path,
+    live: Live | None,
+    *,
+    trackers: Trackers | None = None,
 ) -> Progress:
     """Train the prompt of `model`; at the end it is the one of the lowest validation loss, the untrained one included.
 
@@ -51,6 +58,7 @@ def tune(
         params: the pipeline's.
         checkpoints: folder of the newest checkpoint.
         live: records the curves; None in all processes but the first.
+        trackers: record them too.
 
     Raises:
         InputError: if a loss is not finite.
@@ -64,7 +72,7 @@ def tune(
     trained = trained_in(model, train, last)
     optimizer, scheduler = trained.optimizer, trained.scheduler
     progress = _resumed(checkpoints, trained)
-    curves = Curves(live, progress.history, last)
+    curves = Curves(live, trackers or Trackers(), progress.history, last)
     smaller_steps = f"a lower train.learning_rate (now {learning_rate(train):g}), or a train.max_grad_norm"
 
     def add(**measured: float) -> None:
