@@ -20,7 +20,7 @@ def test_make_repro_again_does_nothing_and_says_so(clone: Path) -> None:
     assert "up to date" in output
     metrics = json.loads((clone / "results/metrics.json").read_text(encoding="utf-8"))
     for variant, name in NAMES.items():
-        assert f"| {name:15} | {metrics[variant]['loss']:14.3f} |" in output
+        assert f"| {name:15} | {metrics[variant]['loss']:16.3f} |" in output
     assert "adapter models/adapter" in output
 
 
