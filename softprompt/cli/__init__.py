@@ -9,6 +9,7 @@ from softprompt.cli.compare import compare
 from softprompt.cli.export import export
 from softprompt.cli.generate import chat, generate
 from softprompt.cli.provenance import provenance
+from softprompt.cli.serve import serve
 from softprompt.cli.verify import verify
 from softprompt.runtime.guard import exit_on_input_error, set_environment
 
@@ -32,6 +33,7 @@ app.command()(generate)
 app.command()(chat)
 app.add_typer(export, name="export")
 app.command()(compare)
+app.command()(serve)
 app.command()(provenance)
 app.command()(verify)
 

@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softprompt.cli.export import as_prefix
 from softprompt.data.templates import Template
@@ -64,6 +64,19 @@ def test_embeddings_before_tokens_give_peft_s_logits(answer: Command, adapter_fo
     base = AutoModelForCausalLM.from_pretrained(BASE)
     together = torch.cat([load_file(out)["prompt_embeds"], base.get_input_embeddings()(ids)[0]])
     assert_close(base(inputs_embeds=together.unsqueeze(0)).logits, wanted)
+
+
+def test_transformers_answers_a_question_s_embeddings_as_generate_does(
+    answer: Command, adapter_folder: Path, tmp_path: Path
+) -> None:
+    """As any engine that takes embeddings would: nothing of this project is in it."""
+    out = tmp_path / "request.safetensors"
+    answer("export", "embeddings", out, "--adapter", adapter_folder, "--question", QUESTION)
+    base, tokenizer = AutoModelForCausalLM.from_pretrained(BASE), AutoTokenizer.from_pretrained(BASE)
+    embeddings = load_file(out)["prompt_embeds"].unsqueeze(0)
+    new = base.generate(inputs_embeds=embeddings, max_new_tokens=40, do_sample=False)[0]
+    shown = answer("generate", QUESTION, "--adapter", adapter_folder, "--max-new-tokens", 40)
+    assert f"{tokenizer.decode(new, skip_special_tokens=True)}\n" == shown
 
 
 def test_the_file_says_what_it_is_and_repeats(answer: Command, repository: Path, tmp_path: Path) -> None:

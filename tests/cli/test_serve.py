@@ -1,0 +1,346 @@
+"""`softprompt serve`, asked by OpenAI's own client: the answers of `softprompt generate`, in batches; and refusals."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from softprompt.cli.loading import load_variants
+from softprompt.cli.serve import INSTALL
+from softprompt.config import load_params
+from softprompt.serving.answer_text import AnswerText
+from softprompt.serving.batching import Batcher
+from softprompt.serving.pending import Pending
+from softprompt.serving.questions import chat_question
+from softprompt.serving.refusals import RefusedError
+from tests.cli.conftest import Command, copy_of, plain_peft
+from tests.cli.test_generate import expected
+from tests.clones import environment, wait
+from tests.toy import ROOT
+
+QUESTION = "What is an apple?"
+QUESTIONS = ("What is coal?", "Name a colour of fog.", "Where does a kite come from, and who has made it?", "Dew?")
+LONG = 440  # tokens
+
+
+def asked(text: str, **settings: Any) -> dict[str, Any]:
+    """A request of greedy decoding with 40 tokens at most."""
+    return {"model": "softprompt", "messages": [{"role": "user", "content": text}], "max_tokens": 40, **settings}
+
+
+@contextlib.contextmanager
+def served(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of a server in `folder`, and its process."""
+    line = [sys.executable, "-m", "softprompt.cli", "serve", "--port", "0", *options]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(line, cwd=folder, env=environment(), **pipes) as process:
+        try:
+            assert process.stdout
+            ready = process.stdout.readline()
+            assert " is served at http://127.0.0.1:" in ready, process.communicate()
+            yield ready.split(" at ")[1].partition(";")[0], process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def address(trained_clone: Path) -> Iterator[str]:
+    with served(trained_clone) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def client(address: str, repository: Path) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=address, api_key="none", max_retries=0) as client:
+        yield client
+
+
+def health(address: str) -> dict[str, Any]:
+    return httpx.get(f"{address.removesuffix('/v1')}/health").json()
+
+
+def test_an_answer_is_that_of_generate(client: openai.OpenAI, answer: Command) -> None:
+    said = client.chat.completions.create(**asked(f" {QUESTION} "))
+    assert f"{said.choices[0].message.content}\n" == answer("generate", QUESTION, "--max-new-tokens", 40)
+    assert said.choices[0].finish_reason == "length"
+    assert said.model == client.models.list().data[0].id == "softprompt"
+    assert said.usage
+    _, tokenizer = plain_peft(Path("models/adapter"))
+    question = tokenizer.apply_chat_template(asked(QUESTION)["messages"], add_generation_prompt=True)["input_ids"]
+    assert said.usage.prompt_tokens == 4 + len(question)
+    assert said.usage.completion_tokens == 40
+    assert said.usage.total_tokens == said.usage.prompt_tokens + 40
+
+
+def test_a_stream_is_the_same_in_pieces(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(**asked(QUESTION))
+    chunks = list(
+        client.chat.completions.create(**asked(QUESTION), stream=True, stream_options={"include_usage": True})
+    )
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks[:-1]]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert len([piece for piece in pieces if piece]) > 10
+    assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 2) + ["length"]
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == whole.usage
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_conversation_goes_on_and_has_a_system_turn(client: openai.OpenAI, answer: Command) -> None:
+    first = client.chat.completions.create(**asked(QUESTION)).choices[0].message
+    assert first.content
+    turns = [*asked(QUESTION)["messages"], first, *asked("And coal?")["messages"]]
+    said = client.chat.completions.create(**{**asked(""), "messages": turns})
+    assert said.choices[0].message.content == expected("tuned", QUESTION, first.content, "And coal?")
+    shown = answer("generate", QUESTION, "--system", "Be brief.", "--max-new-tokens", 40)
+    for role in ("system", "developer"):
+        turns = [{"role": role, "content": [{"type": "text", "text": "Be brief."}]}, *asked(QUESTION)["messages"]]
+        said = client.chat.completions.create(**{**asked(""), "messages": turns})
+        assert f"{said.choices[0].message.content}\n" == shown
+
+
+def test_samples_are_those_of_generate_with_the_same_seed(client: openai.OpenAI, answer: Command) -> None:
+    def said(**settings: Any) -> str:
+        return f"{client.chat.completions.create(**asked(QUESTION, **settings)).choices[0].message.content}\n"
+
+    options = ("generate", QUESTION, "--max-new-tokens", 40)
+    sampled = answer(*options, "--do-sample", "--temperature", 2.0, "--top-p", 0.9, "--seed", 3)
+    assert said(temperature=2, top_p=0.9, seed=3) == sampled != said(temperature=2, top_p=0.9, seed=4)
+    assert said(top_p=0.5, seed=3) == answer(*options, "--do-sample", "--top-p", 0.5, "--seed", 3)
+    assert said(temperature=0, top_p=0.5, seed=3) == answer(*options)
+    assert said(temperature=2) != said(temperature=2)
+
+
+def test_a_text_goes_on_without_a_template(client: openai.OpenAI) -> None:
+    model, tokenizer = plain_peft(Path("models/adapter"))
+    given = tokenizer("An apple is", return_tensors="pt")
+    output = model.generate(**given, max_new_tokens=20, do_sample=False)
+    wanted = tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
+    request: dict[str, Any] = {"model": "softprompt", "prompt": "An apple is", "max_tokens": 20}
+    said = client.completions.create(**request)
+    assert said.choices[0].text == wanted
+    assert "".join(chunk.choices[0].text for chunk in client.completions.create(**request, stream=True)) == wanted
+
+
+def test_a_stop_text_ends_an_answer_and_is_no_part_of_it(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(**asked(QUESTION)).choices[0].message.content
+    assert whole
+    stop = whole[len(whole) // 2 : len(whole) // 2 + 5]
+    wanted = whole[: whole.index(stop)]
+    said = client.chat.completions.create(**asked(QUESTION, stop=["no such text", stop]))
+    assert said.choices[0].message.content == wanted
+    assert said.choices[0].finish_reason == "stop"
+    assert said.usage
+    assert 0 < said.usage.completion_tokens < 40
+    chunks = client.chat.completions.create(**asked(QUESTION, stop=stop, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == wanted
+
+
+def test_what_arrives_while_a_batch_runs_is_the_next_batch(address: str) -> None:
+    """Questions of unequal length, which answer as each alone does."""
+
+    async def ask() -> tuple[list[Any], list[Any], dict[str, Any]]:
+        async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
+
+            def said(text: str, new_tokens: int = 40) -> Any:
+                return client.chat.completions.create(**asked(text, max_tokens=new_tokens))
+
+            alone = [await said(question) for question in QUESTIONS]
+            before = health(address)
+            first = asyncio.ensure_future(said(QUESTION, LONG))
+            await until(lambda: health(address)["running"] == 1)
+            others = [asyncio.ensure_future(said(question)) for question in QUESTIONS]
+            await until(lambda: health(address)["waiting"] == len(QUESTIONS))
+            together = await asyncio.gather(*others)
+            await first
+            after = health(address)
+            return alone, together, {name: after[name] - before[name] for name in ("answered", "batches")}
+
+    alone, together, more = asyncio.run(ask())
+    assert more == {"answered": 1 + len(QUESTIONS), "batches": 2}
+    texts = [said.choices[0].message.content for said in alone]
+    assert [said.choices[0].message.content for said in together] == texts
+    assert [said.usage for said in together] == [said.usage for said in alone]
+    assert len(set(texts)) > 1
+
+
+async def until(is_true: Any) -> None:
+    deadline = time.monotonic() + 30
+    while not await asyncio.to_thread(is_true):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_frees_its_place(address: str, stream: bool) -> None:
+    url, body = f"{address}/chat/completions", asked(QUESTION, max_tokens=LONG, stream=stream)
+    start = time.monotonic()
+    assert httpx.post(url, json=body, timeout=60).status_code == 200
+    whole = time.monotonic() - start
+    answered = health(address)["answered"]
+    with pytest.raises(httpx.ReadTimeout), httpx.Client(timeout=whole / 20) as client:
+        if not stream:
+            client.post(url, json=body)
+        with client.stream("POST", url, json=body, timeout=60) as response:
+            next(response.iter_lines())
+            raise httpx.ReadTimeout("went away")
+    start = time.monotonic()
+    wait(lambda: health(address)["answered"] == answered + 1, every=0.01)
+    assert time.monotonic() - start < whole / 2
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"n": 2}, "n", "n: 2 is not supported; allowed: 1"),
+    ({"logprobs": True}, "logprobs", "logprobs: True is not supported"),
+    ({"tools": [{"type": "function"}]}, "tools", "tools: "),
+    ({"extra_body": {"temprature": 1}}, "temprature", "unknown key; did you mean temperature?"),
+    ({"extra_body": {"top_k": 5}}, "top_k", "top_k: unknown key"),
+    ({"temperature": 3}, "temperature", "allowed: at most 2"),
+    ({"temperature": "warm"}, "temperature", "allowed: a number"),
+    ({"max_tokens": 0}, "max_tokens", "allowed: at least 1"),
+    ({"max_completion_tokens": 8}, "max_tokens", "max_tokens and max_completion_tokens differ"),
+    ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "at most 4 texts"),
+    ({"stop": ""}, "stop", "none of them empty"),
+    ({"stream_options": {"include_usage": True}}, "stream_options", "unless stream is true"),
+    ({"messages": []}, "messages", "the last one has to be the user's"),
+    ({"messages": [{"role": "assistant", "content": "hi"}]}, "messages", "the last one has to be the user's"),
+    ({"messages": [{"role": "tool", "content": "hi"}]}, "messages", "messages[0].role: 'tool' is not allowed"),
+    ({"messages": [{"role": "user", "content": "hi", "name": "me"}]}, "messages", "messages[0].name: not supported"),
+    ({"messages": [{"role": "user", "content": " "}]}, "messages", "messages[0].content: empty"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "messages[0].content: allowed"),
+    ({"messages": ["hi"]}, "messages", "messages[0]: no JSON object"),
+]
+
+
+@pytest.mark.parametrize(("changes", "param", "message"), REFUSED)
+def test_what_is_not_known_is_refused_by_name(
+    client: openai.OpenAI, changes: dict[str, Any], param: str, message: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        client.chat.completions.create(**{**asked(QUESTION), **changes})
+    assert message in refusal.value.message
+    assert refusal.value.param == param
+    assert refusal.value.type == "invalid_request_error"
+
+
+def test_fields_without_effect_are_taken(client: openai.OpenAI) -> None:
+    said = client.chat.completions.create(
+        **asked(QUESTION, user="me", n=1, logprobs=False, presence_penalty=0, response_format={"type": "text"})
+    )
+    assert said.choices[0].message.content
+
+
+def test_another_model_is_not_found(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as refusal:
+        client.chat.completions.create(**asked(QUESTION, model="gpt-4o"))
+    assert refusal.value.code == "model_not_found"
+    assert "served here: softprompt" in refusal.value.message
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="softprompt", input="hi")
+
+
+def test_a_question_that_does_not_fit(client: openai.OpenAI) -> None:
+    for request in (asked(QUESTION, max_tokens=500), asked("apple " * 600, max_tokens=None)):
+        with pytest.raises(openai.BadRequestError, match="but the model's context is 512") as refusal:
+            client.chat.completions.create(**request)
+        assert refusal.value.code == "context_length_exceeded"
+    said = client.chat.completions.create(**asked("apple " * 150, max_tokens=None))  # what the context leaves
+    assert said.usage
+    assert said.usage.total_tokens <= 512
+
+
+def test_bodies_that_are_no_json(address: str) -> None:
+    url, header = f"{address}/chat/completions", {"Content-Type": "application/json"}
+    for body in ("[", "[]", "\ud800".encode("utf-8", "surrogatepass")):
+        response = httpx.post(url, content=body, headers=header)
+        assert response.status_code == 400
+        assert "JSON" in response.json()["error"]["message"]
+    response = httpx.post(url, content=b'{"messages": [{"role": "user", "content": "\\ud800"}]}', headers=header)
+    assert response.status_code == 400
+    # As any page in a browser could send it.
+    assert httpx.post(url, content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
+
+
+def test_an_answer_that_nobody_waits_for_ends(repository: Path) -> None:
+    """In this process, so that steps of the model can be counted."""
+    variants = load_variants(None, params := load_params())
+    steps: list[int] = []
+    variants.model.frozen.get_decoder().layers[0].register_forward_pre_hook(lambda _, inputs: steps.append(1))
+    batcher = Batcher(variants, max_batch=2)
+    settings = params.evaluate.generate
+
+    async def ask() -> str:
+        question = chat_question(variants, asked(QUESTION)["messages"])
+        both = [settings.model_copy(update={"max_new_tokens": new_tokens}) for new_tokens in (LONG, 5)]
+        pending = [Pending(question, one, None, AnswerText(variants.tokenizer, [])) for one in both]
+        for one in pending:
+            batcher.put(one)
+        pieces = pending[0].pieces()
+        for _ in range(3):
+            await anext(pieces)
+        pending[0].give_up()
+        text = "".join([piece async for piece in pending[1].pieces()])
+        batcher.close()
+        return text
+
+    asking = threading.Thread(target=lambda: said.append(asyncio.run(ask())))
+    said: list[str] = []
+    asking.start()
+    batcher.run()
+    asking.join()
+    assert said == [expected("tuned", QUESTION, new_tokens=5)]
+    assert len(steps) < LONG / 2
+    assert batcher.counts() == {"waiting": 0, "running": 0, "answered": 2, "batches": 2}
+
+
+def test_a_literal_template_has_single_questions(repository: Path, tmp_path: Path) -> None:
+    folder = copy_of(repository / "models/adapter", tmp_path / "literal", template="Q: {instruction} A: ")
+    variants = load_variants(folder, load_params())
+    assert variants.tokenizer.decode(chat_question(variants, asked(QUESTION)["messages"])) == f"Q: {QUESTION} A: "
+    turns = [*asked("hi")["messages"], {"role": "assistant", "content": "hi"}, *asked("hi")["messages"]]
+    with pytest.raises(RefusedError, match="literal template"):
+        chat_question(variants, turns)
+    with pytest.raises(RefusedError, match="no place for the rows' system turns"):
+        chat_question(variants, [{"role": "system", "content": "hi"}, *asked("hi")["messages"]])
+
+
+def test_ctrl_c_ends_it_at_once(trained_clone: Path) -> None:
+    with served(trained_clone, "--name", "mine") as (address, process):
+        body = asked(QUESTION, model="mine", max_tokens=LONG, stream=True)
+        with httpx.stream("POST", f"{address}/chat/completions", json=body, timeout=60) as response:
+            next(response.iter_lines())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 1
+        _, said = process.communicate()
+    assert said == "interrupted: the server has ended; run the same command again\n"
+
+
+def test_a_port_in_use(refusal: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = refusal("serve", "--port", port)
+    assert message == (
+        f"error: can't listen at 127.0.0.1, port {port}: Address already in use; choose another --port or --host\n"
+    )
+    assert "can't listen at no.such.host.invalid" in refusal("serve", "--host", "no.such.host.invalid")
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_without_the_extra(refusal: Command, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert f"needs two more packages: {INSTALL}" in refusal("serve")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert " ".join(["pip install", *(f"'{package}'" for package in extras["serve"])]) == INSTALL
