@@ -51,7 +51,8 @@ def embeddings(
     as JSON what it was tuned on.
 
     vLLM, with enable_prompt_embeds=True: llm.generate({"prompt_embeds": tensor}). Its server, with
-    --enable-prompt-embeds, takes in /v1/completions "prompt_embeds": the tensor after torch.save, in base64.
+    --enable-prompt-embeds, takes in /v1/completions "prompt_embeds": the tensor after torch.save, in base64; not in
+    /v1/chat/completions, which puts its template around it. docs/serving.md has a client.
 
     SGLang, with --disable-radix-cache: "input_embeds": tensor.tolist() in /generate.
     """

@@ -46,11 +46,11 @@ class Batcher:
             self._changed.notify()
 
     def counts(self) -> dict[str, int]:
-        """How many questions wait and are answered now, and how many in how many batches were."""
+        """Questions that wait, those of the batch that runs, those that were answered, and in how many batches."""
         with self._changed:
             return {
                 "waiting": sum(not pending.is_over for pending in self._waiting),
-                "running": sum(not pending.is_over for pending in self._running),
+                "running": len(self._running),
                 "answered": self._answered,
                 "batches": self._batches,
             }

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
 import subprocess
@@ -71,6 +72,12 @@ def health(address: str) -> dict[str, Any]:
     return httpx.get(f"{address.removesuffix('/v1')}/health").json()
 
 
+def idle(address: str) -> dict[str, Any]:
+    """What /health says once no batch runs: an answer is there before its batch is over."""
+    wait(lambda: health(address)["running"] == health(address)["waiting"] == 0, every=0.01)
+    return health(address)
+
+
 def test_an_answer_is_that_of_generate(client: openai.OpenAI, answer: Command) -> None:
     said = client.chat.completions.create(**asked(f" {QUESTION} "))
     assert f"{said.choices[0].message.content}\n" == answer("generate", QUESTION, "--max-new-tokens", 40)
@@ -97,6 +104,15 @@ def test_a_stream_is_the_same_in_pieces(client: openai.OpenAI) -> None:
     assert chunks[-1].choices == []
     assert chunks[-1].usage == whole.usage
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_the_example_of_the_page(client: openai.OpenAI, answer: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    example = re.findall(r"```python\n(.*?)```", page, re.S)[0]
+    exec(compile(example.replace("http://127.0.0.1:8017/v1", str(client.base_url)), "docs/serving.md", "exec"), {})
+    whole, _, streamed = capsys.readouterr().out.partition(" CompletionUsage(")
+    assert f"{whole}\n" == answer("generate", "What is a computer?")
+    assert streamed.endswith(whole)
 
 
 def test_a_conversation_goes_on_and_has_a_system_turn(client: openai.OpenAI, answer: Command) -> None:
@@ -150,31 +166,28 @@ def test_a_stop_text_ends_an_answer_and_is_no_part_of_it(client: openai.OpenAI) 
 
 
 def test_what_arrives_while_a_batch_runs_is_the_next_batch(address: str) -> None:
-    """Questions of unequal length, which answer as each alone does."""
+    """Each answer is that of the question alone; one with a seed of its own is in no batch with others."""
+    requests = [asked(question) for question in QUESTIONS] + [asked(QUESTION, temperature=2, seed=1)] * 2
 
     async def ask() -> tuple[list[Any], list[Any], dict[str, Any]]:
         async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
-
-            def said(text: str, new_tokens: int = 40) -> Any:
-                return client.chat.completions.create(**asked(text, max_tokens=new_tokens))
-
-            alone = [await said(question) for question in QUESTIONS]
-            before = health(address)
-            first = asyncio.ensure_future(said(QUESTION, LONG))
+            alone = [await client.chat.completions.create(**request) for request in requests]
+            before = idle(address)
+            first = asyncio.ensure_future(client.chat.completions.create(**asked(QUESTION, max_tokens=LONG)))
             await until(lambda: health(address)["running"] == 1)
-            others = [asyncio.ensure_future(said(question)) for question in QUESTIONS]
-            await until(lambda: health(address)["waiting"] == len(QUESTIONS))
+            others = [asyncio.ensure_future(client.chat.completions.create(**request)) for request in requests]
+            await until(lambda: health(address)["waiting"] == len(requests))
             together = await asyncio.gather(*others)
             await first
-            after = health(address)
+            after = idle(address)
             return alone, together, {name: after[name] - before[name] for name in ("answered", "batches")}
 
     alone, together, more = asyncio.run(ask())
-    assert more == {"answered": 1 + len(QUESTIONS), "batches": 2}
+    assert more == {"answered": 1 + len(requests), "batches": 1 + 1 + 2}
     texts = [said.choices[0].message.content for said in alone]
     assert [said.choices[0].message.content for said in together] == texts
     assert [said.usage for said in together] == [said.usage for said in alone]
-    assert len(set(texts)) > 1
+    assert len(set(texts)) > 2
 
 
 async def until(is_true: Any) -> None:
@@ -190,7 +203,7 @@ def test_a_client_that_goes_away_frees_its_place(address: str, stream: bool) -> 
     start = time.monotonic()
     assert httpx.post(url, json=body, timeout=60).status_code == 200
     whole = time.monotonic() - start
-    answered = health(address)["answered"]
+    answered = idle(address)["answered"]
     with pytest.raises(httpx.ReadTimeout), httpx.Client(timeout=whole / 20) as client:
         if not stream:
             client.post(url, json=body)
