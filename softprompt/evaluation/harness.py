@@ -51,7 +51,8 @@ class HarnessModel(HFLM):
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The template's text, for the harness's record of its settings."""
-        return self.template.settings["chat_template"] or self.template.settings["template"] if chat_template else None
+        settings = self.template.settings
+        return str(settings["chat_template"] or settings["template"]) if chat_template else None
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The conversation as JSON, which the methods below take for a conversation: a text could not be cut again.

@@ -61,7 +61,7 @@ def tracked(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(
         elsewhere, **{"runtime.trackers": [*MAKERS], "data.source": f"https://127.0.0.1/rows.json?token={SECRET}"}
     )
-    remote = f"https://{SECRET}@127.0.0.1/repository.git"
+    remote = f"https://{SECRET}:x-oauth-basic@127.0.0.1/repository.git"  # as hubs take a token
     for command in (
         "init -q",
         f"remote add origin {remote}",
