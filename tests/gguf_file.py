@@ -8,8 +8,10 @@ import numpy as np
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 
-def write_gguf(folder: Path, target_file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Write the toy model of `folder` as a Qwen2 in Q8_0, with zero biases; return what was written."""
+def write_gguf(
+    folder: Path, target_file: Path, kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.Q8_0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Write the toy model of `folder` as a Qwen2, its matrices in `kind`, with zero biases; return what was written."""
     # One block of Q8_0 is 32 values; rows are multiples of it.
     model = AutoModelForCausalLM.from_pretrained(folder)
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
@@ -38,8 +40,7 @@ def write_gguf(folder: Path, target_file: Path) -> tuple[PreTrainedModel, PreTra
         if target is None or name.startswith("lm_head"):
             continue
         if weight.ndim == 2:
-            quantised = gguf.quants.quantize(weight, gguf.GGMLQuantizationType.Q8_0)
-            writer.add_tensor(f"{target}.weight", quantised, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+            writer.add_tensor(f"{target}.weight", gguf.quants.quantize(weight, kind), raw_dtype=kind)
         else:
             writer.add_tensor(f"{target}.weight", weight)
     for layer in range(2):
