@@ -1,33 +1,53 @@
 """What an adapter was made of, kept beside it as `origin.json`: it is of no use with another model or template."""
 
-import dataclasses
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import softprompt
 from softprompt.provenance.code import code_of
 from softprompt.provenance.graph import params_of
-from softprompt.provenance.versions import TRAINING, versions_of
+from softprompt.provenance.versions import TRAINING, VERSION, versions_of
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import fingerprint, write_json
 from softprompt.runtime.paths import BASE_MODEL, TOKENIZED
 
 ORIGIN = "origin.json"
+SCHEMA: Literal[2] = 2
+# What earlier files, which name no schema, meant by a key that they lack; each had the other four. The first of them
+# recorded neither code, params, rows nor versions: an empty value, or null, is what isn't known.
+EARLIER: dict[str, Any] = {
+    "version": None,
+    "rows_sha256": None,
+    "chat_template": None,  # the model's own
+    "chat_template_kwargs": {},
+    "date": "2026-01-01",  # they took the day of the run, and noted it nowhere; this is tokenize.date's default
+    "fold_system": False,
+    "params": {},
+    "code": {},
+    "versions": {},
+    "chosen": {},
+    "demonstrations": [],
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """What `origin.json` says: all that the trained prompt depends on.
 
     Attributes:
+        schema: of the file; a change of its keys is another one.
+        version: of softprompt, which made the adapter; None: not known.
         base_model: `source` of the base model.
         base_sha256: of its bytes, see `base_hash`.
-        rows_sha256: of the tokenized rows' bytes.
+        rows_sha256: of the tokenized rows' bytes; None: not known.
         template: `tokenize.template` of the rows.
         system: their `tokenize.system`.
-        chat_template: their chat template in Jinja, the model's own or another; None where `template` is literal.
+        chat_template: their chat template in Jinja, the model's own or another; None where `template` is literal, and
+            of an earlier adapter, for the model's own.
         chat_template_kwargs: their `tokenize.chat_template_kwargs`.
         date: their `tokenize.date`.
         fold_system: their `tokenize.fold_system`.
@@ -38,9 +58,13 @@ class Origin:
         demonstrations: example_id of each training row that the prompt began as; it was not trained on them.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # for what is read from a file
+
+    schema: Literal[2] = SCHEMA
+    version: str | None
     base_model: str
     base_sha256: str
-    rows_sha256: str
+    rows_sha256: str | None
     template: str
     system: str | None
     chat_template: str | None
@@ -70,6 +94,7 @@ def origin_of_a_run(root: Path = Path(), code: Path | None = None) -> Origin:
     base, tokenized = root / BASE_MODEL, root / TOKENIZED
     source = json.loads((base / "source.json").read_text(encoding="utf-8"))["source"]
     return Origin(
+        version=VERSION,
         base_model=source,
         base_sha256=base_hash(base),
         rows_sha256=fingerprint(tokenized),
@@ -89,20 +114,33 @@ def load_origin(adapter: Path) -> Origin:
     """origin.json of `adapter`.
 
     Raises:
-        InputError: if it is missing or not whole.
+        InputError: if it is missing, not whole, or of a later schema.
     """
     path = adapter / ORIGIN
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and "schema" not in values:
+            values = {**EARLIER, **values, "schema": SCHEMA}
+        _refuse_later(path, values)
+        return TypeAdapter(Origin).validate_json(json.dumps(values))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: only adapters that this pipeline's train stage wrote are taken") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not what the train stage writes: {error}") from None
-    names = {attribute.name for attribute in dataclasses.fields(Origin)}
-    later = {"chosen", "demonstrations"}  # than some adapters, which have none
-    if not isinstance(values, dict) or values.keys() | later != names:
-        raise InputError(f"{path} is not what this version's train stage writes; it has: {', '.join(sorted(names))}")
-    return Origin(**values)
+    except ValidationError as error:
+        faults = (": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in error.errors())
+        fault = "; ".join(faults)
+    except (ValueError, RecursionError) as error:
+        fault = str(error)
+    raise InputError(f"{path} is not what the train stage writes ({fault}); copy the adapter again, or tune it again")
+
+
+def _refuse_later(path: Path, values: Any) -> None:
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if type(schema) is int and schema > SCHEMA:
+        wrote = values.get("version")
+        raise InputError(
+            f"{path} has schema {schema}, and softprompt {VERSION} reads schemas up to {SCHEMA}; needed: softprompt "
+            f"{wrote if isinstance(wrote, str) else 'of a later release'}, which wrote it, or a later one"
+        )
 
 
 def read_origin(adapter: Path, base: Path) -> Origin:

@@ -1,8 +1,11 @@
-"""Versions of the libraries that results depend on."""
+"""Versions: softprompt's own, and those of the libraries that results depend on."""
 
 import importlib.metadata
 from collections.abc import Iterable
 
+# That of pyproject.toml, as a test checks. Not read from what is installed: there may be nothing, or the metadata of an
+# older checkout, and one state of the code has to write the same bytes everywhere.
+VERSION = "0.1.0"
 TRAINING = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors", "datasets")
 
 
