@@ -118,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
             hub_writing.respond(self, path, body)
         elif "/resolve/" in path:
             self.send_file()
-        elif path.startswith("/api/"):
+        elif path.startswith("/api/") and "/xet-" not in path:  # it has not the hub's newer storage
             self.send_listing(path)
         else:
             self.answer(404)

@@ -1,5 +1,6 @@
 """`softprompt`: use the tuned prompt, take it elsewhere, compare it with others. `softprompt --help`"""
 
+import sys
 from typing import Any
 
 import typer
@@ -8,7 +9,9 @@ from typer.core import TyperGroup
 from softprompt.cli.compare import compare
 from softprompt.cli.export import export
 from softprompt.cli.generate import chat, generate
+from softprompt.cli.hub import wants_network
 from softprompt.cli.provenance import provenance
+from softprompt.cli.push import push
 from softprompt.cli.serve import serve
 from softprompt.cli.verify import verify
 from softprompt.runtime.guard import exit_on_input_error, set_environment
@@ -24,7 +27,8 @@ class _Guarded(TyperGroup):
 
 app = typer.Typer(
     cls=_Guarded,
-    help="Use, export and compare the soft prompts of this repository. Works in any folder of it, without a network.",
+    help="Use, export, publish and compare the soft prompts of this repository. Works in any folder of it; only push, "
+    "and adapters at hf://, need a network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -32,6 +36,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(chat)
 app.add_typer(export, name="export")
+app.command()(push)
 app.command()(compare)
 app.command()(serve)
 app.command()(provenance)
@@ -40,5 +45,5 @@ app.command()(verify)
 
 def main() -> None:
     """Run the command line: exit status 0, 1 with one line for bad input, 2 for wrong usage."""
-    set_environment()
+    set_environment(network=wants_network(sys.argv[1:]))
     app(prog_name="softprompt")

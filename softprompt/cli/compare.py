@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from softprompt.cli.evaluated import baselines_of, with_evaluated
+from softprompt.cli.hub import SCHEME, fetched
 from softprompt.cli.loading import check_adapter, enter_repository, variants_of
 from softprompt.cli.lock import WORKSPACE, adapter_of, check_lock
 from softprompt.cli.table import BASE, compared
@@ -25,15 +26,19 @@ if TYPE_CHECKING:
 
 def compare(
     names: Annotated[
-        list[str], typer.Argument(metavar="A [B …]", help="A folder, an experiment, a git revision, or workspace.")
+        list[str],
+        typer.Argument(
+            metavar="A [B …]", help="A folder, hf://OWNER/NAME, an experiment, a git revision, or workspace."
+        ),
     ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for machines.")] = False,
 ) -> None:
     """Score adapters on the same test rows.
 
-    The rows are those of data/tokenized/test.arrow, the result is one table. Each adapter is a folder; an experiment,
-    branch, tag or commit, whose models/adapter is taken from DVC's cache; or workspace, for models/adapter itself.
+    The rows are those of data/tokenized/test.arrow, the result is one table. Each adapter is a folder, or
+    hf://OWNER/NAME[@REVISION]; an experiment, branch, tag or commit, whose models/adapter is taken from DVC's cache; or
+    workspace, for models/adapter itself.
     Negative differences are better. Intervals are of a paired bootstrap over questions, as in results/metrics.json.
     """
     here = Path.cwd()
@@ -56,6 +61,8 @@ def _adapters(names: dict[str, None], here: Path) -> Iterator[dict[str, Path]]:
             if name == WORKSPACE:
                 adapters[name] = verified(ADAPTER, "train")
                 check_lock(ADAPTER)
+            elif name.startswith(SCHEME):
+                adapters[name] = fetched(name)
             elif (here / name).is_dir():
                 adapters[name] = (here / name).resolve()
                 check_adapter(adapters[name])
@@ -67,6 +74,9 @@ def _adapters(names: dict[str, None], here: Path) -> Iterator[dict[str, Path]]:
 
 
 def _check_origin(name: str, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from softprompt.data.templates import Template
     from softprompt.provenance.origin import read_origin
 
     try:
@@ -74,7 +84,9 @@ def _check_origin(name: str, folder: Path) -> None:
     except InputError as error:
         raise InputError(str(error).replace(str(folder), name)) from None
     rows = json.loads((TOKENIZED / "template.json").read_text(encoding="utf-8"))
-    if others := [key for key, value in origin.template_settings.items() if rows[key] != value]:
+    # As the template has them: an earlier adapter's has no chat template, for the model's own.
+    settings = Template(AutoTokenizer.from_pretrained(BASE_MODEL), **origin.template_settings).settings
+    if others := [key for key, value in settings.items() if rows[key] != value]:
         raise InputError(
             f"{name} was tuned with another template than the rows of {TOKENIZED} have: its origin.json has another "
             f"{', '.join(others)}; only adapters of one template compare: set these keys of tokenize in params.yaml to "
@@ -110,7 +122,8 @@ def _scores(adapters: dict[str, Path], params: Params) -> dict[str, Any]:
         check_context(variants.model.frozen, prompts[name], longest, f"{name}: a soft prompt")
     for variant, of_variant in given.items():
         of_rows = int(row_lengths(of_variant.rows).max())  # with a system turn, longer ones
-        check_context(variants.model.frozen, len(of_variant.ahead), of_rows, f"{NAMES[variant]}: a text")
+        what = f"{NAMES[variant]}: a text" if of_variant.ahead else NAMES[variant]
+        check_context(variants.model.frozen, len(of_variant.ahead), of_rows, what)
 
     scored, model = variants.losses(given, params.evaluate.batch_size, "test rows"), variants.model
     del variants  # it would keep the first base model

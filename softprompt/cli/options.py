@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from softprompt.cli.hub import adapter_folder
 from softprompt.config import Params
 from softprompt.config.evaluate import Generate
 from softprompt.config.faults import describe
@@ -20,7 +21,12 @@ NEW_TOKENS = 256  # what people wait for; evaluation's answers are shorter
 SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
 Adapter = Annotated[
-    Path | None, typer.Option(help="Folder of another adapter, instead of models/adapter.", resolve_path=True)
+    Path | None,
+    typer.Option(
+        help="Another adapter, instead of models/adapter.",
+        parser=adapter_folder,
+        metavar="FOLDER|hf://OWNER/NAME[@REVISION]",
+    ),
 ]
 Base = Annotated[bool, typer.Option("--base", help="Also answer as the base model.")]
 FewShot = Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from softprompt.cli.hub import SCHEME, fetched
 from softprompt.cli.loading import check_adapter, enter_repository
 from softprompt.cli.lock import WORKSPACE, check_lock, tree_of
 from softprompt.provenance.code import CODE
@@ -25,7 +26,10 @@ DIGITS = 12  # of a hash that is shown
 
 def provenance(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="A folder, an experiment, a git revision, or workspace.")
+        str,
+        typer.Argument(
+            metavar="[NAME]", help="A folder, hf://OWNER/NAME, an experiment, a git revision, or workspace."
+        ),
     ] = WORKSPACE,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for machines.")] = False,
@@ -60,6 +64,8 @@ def _adapter_and_tree(name: str, here: Path) -> Iterator[tuple[Path, Path]]:
     if name == WORKSPACE:
         check_lock(verified(ADAPTER, "train"))
         yield ADAPTER, Path()
+    elif name.startswith(SCHEME):
+        yield fetched(name), Path()
     elif (here / name).is_dir():
         check_adapter(here / name)
         yield here / name, Path()
