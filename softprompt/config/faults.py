@@ -20,6 +20,7 @@ WHAT = {
     "finite_number": "a finite number",
     "model_type": "a section with keys of its own",
     "string_too_short": "a text that is not empty",
+    "list_type": "a list, such as [a, b]",
 }
 # Keys that were elsewhere or had another name: what an older params.yaml has.
 RENAMED = {
