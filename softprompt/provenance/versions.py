@@ -3,9 +3,9 @@
 import importlib.metadata
 from collections.abc import Iterable
 
-# That of pyproject.toml, as a test checks. Not read from what is installed: there may be nothing, or the metadata of an
-# older checkout, and one state of the code has to write the same bytes everywhere.
-VERSION = "0.1.0"
+# The one place that has it; pyproject.toml reads it here. Not read from what is installed: there may be nothing, or the
+# metadata of an older checkout, and one state of the code has to write the same bytes everywhere.
+VERSION = "0.2.0"
 TRAINING = ("torch", "transformers", "peft", "accelerate", "numpy", "safetensors", "datasets")
 
 

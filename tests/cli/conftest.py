@@ -4,15 +4,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.clones import toy_clone
+from tests.hub import Hub
 from tests.toy import make_model
 
 Command = Callable[..., str]
+NUMBER = count()
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +46,19 @@ def adapter(repository: Path) -> Iterator[Path]:
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
     kept.rename(folder)
+
+
+@pytest.fixture
+def name(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """OWNER/NAME of a repository that is not there yet, which the token may make."""
+    from tests.cli.publishing import TOKEN
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # as HF_HUB_DISABLE_XET=1 at the start
+    hub.writers["writer"] = TOKEN
+    hub.messages.clear()
+    yield f"writer/adapter-{next(NUMBER)}"
+    hub.writers.clear()
 
 
 @pytest.fixture

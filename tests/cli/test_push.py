@@ -1,11 +1,6 @@
 """`softprompt push` and `--adapter hf://`: through the real `huggingface_hub`, to and from a hub on loopback."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,42 +10,10 @@ from softprompt.evaluation.headline import headline
 from softprompt.evaluation.recorded import read_metrics
 from softprompt.runtime.outputs import faults_in
 from tests.cli.conftest import Command, change_origin, copy_of, invoke
+from tests.cli.publishing import ASKED, TOKEN, command, hang_up, published
 from tests.cli.test_generate import QUESTION, expected
-from tests.clones import call, environment
-from tests.hub import Handler, Hub, Repository, status, wrong_bytes
-from tests.toy import ROOT
-
-TOKEN = "hf_secretsecretsecret"
-NUMBER = count()
-ASKED = ("generate", QUESTION, "--max-new-tokens", "12", "--adapter")
-
-
-@pytest.fixture
-def name(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """OWNER/NAME of a repository that is not there yet, which the token may make."""
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # as HF_HUB_DISABLE_XET=1 at the start
-    hub.writers["writer"] = TOKEN
-    hub.messages.clear()
-    yield f"writer/adapter-{next(NUMBER)}"
-    hub.writers.clear()
-
-
-def hang_up(handler: Handler) -> None:
-    """Answer nothing, and end the connection."""
-    handler.close_connection = True
-
-
-def published(hub: Hub, name: str, branch: str = "main") -> dict[str, bytes]:
-    repository = hub.repositories["models", name]
-    return repository.commits[repository.branches[branch]]
-
-
-def command(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, which decides for itself whether it may reach the hub."""
-    line = [sys.executable, "-m", "softprompt.cli", *arguments]
-    settings = {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", **variables}
-    return subprocess.run(line, cwd=folder, env=environment() | settings, capture_output=True, text=True)
+from tests.clones import call
+from tests.hub import Hub, status
 
 
 def test_what_is_pushed_answers_the_same_from_there(repository: Path, hub: Hub, name: str, tmp_path: Path) -> None:
@@ -258,73 +221,3 @@ class TestRefusalsOfPush:
         change_origin(adapter, base_model="elsewhere")
         assert "models/adapter is not the one that dvc.lock describes" in refusal("push", name)
         assert hub.requests == []
-
-
-class TestRefusalsOfAnAddress:
-    @pytest.fixture
-    def there(self, answer: Command, hub: Hub, name: str) -> Repository:
-        answer("push", name)
-        hub.requests.clear()
-        return hub.repositories["models", name]
-
-    @pytest.mark.parametrize("address", ["hf://owner", "hf://", "hf://a/b@", "hf://a/b#c", "hf://a/b/c"])
-    def test_a_malformed_one(self, refusal: Command, hub: Hub, address: str) -> None:
-        hub.requests.clear()
-        assert "allowed: hf://OWNER/NAME, hf://OWNER/NAME@REVISION" in refusal(*ASKED, address)
-        assert hub.requests == []
-
-    def test_no_such_repository_or_revision(self, refusal: Command, name: str, there: Repository) -> None:
-        assert "is no model repository at http://127.0.0.1" in refusal(*ASKED, f"hf://{name}-x")
-        assert f"hf://{name}@v9 has no such revision" in refusal(*ASKED, f"hf://{name}@v9")
-
-    def test_gated(self, refusal: Command, name: str, there: Repository) -> None:
-        there.token = "hf_other"
-        assert "is gated: accept its terms" in refusal(*ASKED, f"hf://{name}")
-
-    def test_out_of_reach(self, repository: Path, name: str) -> None:
-        for variables, message in (
-            ({"HF_HUB_OFFLINE": "1"}, "can't be reached offline (HF_HUB_OFFLINE), and is not in the cache; unset it"),
-            (
-                {"HF_ENDPOINT": "http://127.0.0.1:9"},
-                "can't be reached at http://127.0.0.1:9 (ConnectError), and is not",
-            ),
-        ):
-            out = command(*ASKED, f"hf://{name}", folder=repository, **variables)
-            assert out.returncode == 1
-            assert message in out.stderr
-            assert len(out.stderr.splitlines()) == 1
-
-    def test_wrong_bytes_do_not_stay(self, refusal: Command, answer: Command, hub: Hub, name: str, there: Repository):
-        hub.faults["origin.json"] = [wrong_bytes]
-        message = refusal(*ASKED, f"hf://{name}")
-        assert f"hf://{name}: origin.json is damaged" in message
-        assert "it was removed from the cache" in message
-        assert str(Path(os.environ["HF_HOME"])) not in message.partition("(its SHA-256")[0]
-        answer(*ASKED, f"hf://{name}")
-
-    def test_pickled_weights_are_not_fetched(self, refusal: Command, hub: Hub, name: str, there: Repository) -> None:
-        files = published(hub, name)
-        del files["adapter_model.safetensors"]
-        there.commit({**files, "adapter_model.bin": b"pickle", "code.py": b"1"})
-        message = refusal(*ASKED, f"hf://{name}")
-        assert "it has no adapter_model.safetensors" in message
-        assert not {"adapter_model.bin", "code.py"} & set(hub.downloads())
-
-    def test_files_beside_the_adapter_do_not_matter(
-        self, answer: Command, hub: Hub, name: str, there: Repository
-    ) -> None:
-        there.commit({**published(hub, name), "adapter_model.bin": b"pickle", "picture.png": b"x"})
-        answer(*ASKED, f"hf://{name}")
-        assert not {"adapter_model.bin", "picture.png"} & set(hub.downloads())
-
-    def test_a_manifest_that_names_more(self, refusal: Command, hub: Hub, name: str, there: Repository) -> None:
-        files = published(hub, name)
-        there.commit({**files, "x.bin": b"x", "SHA256SUMS": files["SHA256SUMS"] + b"0" * 64 + b"  x.bin\n"})
-        assert f"hf://{name}: x.bin is missing" in refusal(*ASKED, f"hf://{name}")
-        assert "x.bin" not in hub.downloads()
-
-    def test_of_another_model(
-        self, refusal: Command, answer: Command, name: str, repository: Path, tmp_path: Path
-    ) -> None:
-        answer("push", name, "--adapter", copy_of(repository / "models/adapter", tmp_path / "a", base_sha256="f" * 64))
-        assert "was tuned on another model" in refusal(*ASKED, f"hf://{name}")
