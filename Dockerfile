@@ -29,15 +29,16 @@ RUN --mount=type=bind,target=/source --mount=type=cache,target=/tmp/pip,uid=1000
     && git remote remove origin \
     && export PIP_CACHE_DIR=/tmp/pip \
     && case "$TORCH" in \
-        cpu) python3 -m venv /tmp/venv \
-            && /tmp/venv/bin/pip download --no-deps --dest /tmp/torch --index-url https://download.pytorch.org/whl/cpu \
-                "$(grep -o 'torch==[0-9.]*' pyproject.toml)" \
-            && export PIP_FIND_LINKS=/tmp/torch ;; \
+        cpu) python3 -m venv /tmp/uv \
+            && /tmp/uv/bin/pip install uv \
+            && /tmp/uv/bin/uv --no-cache venv \
+            && /tmp/uv/bin/uv --no-cache pip install --torch-backend cpu -r requirements.lock -e . \
+            && pwd -P > .venv/installed ;; \
         cuda) ;; \
         *) echo "error: TORCH is '$TORCH'; allowed: cpu | cuda" >&2; exit 1 ;; \
     esac \
     && make setup \
-    && rm -rf /tmp/venv /tmp/torch
+    && rm -rf /tmp/uv
 
 ENV PATH=/softprompt/.venv/bin:$PATH
 CMD ["bash"]

@@ -18,13 +18,13 @@ if Path(sys.path[0]).name == "stages":
 
 
 def __getattr__(name: str) -> Any:
-    """What is imported when it is asked for: `SharedPrefixModel`, which brings torch, and the installed version."""
+    """What is imported when it is asked for: `SharedPrefixModel`, which brings torch, and the version."""
     if name == "SharedPrefixModel":
         from softprompt.engine.model import SharedPrefixModel
 
         return SharedPrefixModel
     if name == "__version__":
-        from importlib.metadata import version
+        from softprompt.provenance.versions import VERSION
 
-        return version("softprompt")
+        return VERSION
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

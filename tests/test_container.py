@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 
 from tests.toy import ROOT
 
@@ -26,11 +25,12 @@ def test_the_editors_container_is_that_of_the_dockerfile() -> None:
     assert f"useradd --create-home --uid {instructions('USER')[0]} {EDITOR['remoteUser']}" in DOCKERFILE
 
 
-def test_torchs_release_is_read_from_the_project() -> None:
-    """By the Dockerfile's own command: it has to find one, and no more."""
-    (command,) = re.findall(r'"\$\((grep .+?)\)"', DOCKERFILE)
-    found = subprocess.check_output(["sh", "-c", command], cwd=ROOT, text=True)
-    assert re.fullmatch(r"torch==\d+\.\d+\.\d+\n", found)
+def test_the_small_torch_comes_as_the_page_says() -> None:
+    """By uv, which knows where torch's builds are."""
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    wanted = re.search(r"(?m)^uv (pip install .+)$", page)
+    assert wanted
+    assert wanted[1].replace("auto", "cpu") in DOCKERFILE
 
 
 def test_nothing_but_git_gets_into_the_image() -> None:

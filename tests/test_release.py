@@ -5,16 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
+from softprompt.provenance.versions import VERSION
 from tests.toy import ROOT
 
 PACKED = ("CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml")
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 MORE = """
 import torch, softprompt
 from pathlib import Path
