@@ -116,7 +116,7 @@ class Runs:
 
         One that is done counts if it has the same params, and was made of the same code and data.
         """
-        params = _params(overrides)
+        params = params_with(overrides)
         for run in self._found:
             if (
                 run.done
@@ -178,7 +178,7 @@ def grid(overrides: Sequence[str]) -> list[list[str]]:
         raise InputError(f"-S: {error}") from None
 
 
-def _params(overrides: Sequence[str]) -> Any:
+def params_with(overrides: Sequence[str]) -> Any:
     """params.yaml as an experiment with `overrides` has it."""
     from dvc.exceptions import DvcException
     from dvc.utils.hydra import apply_overrides  # DVC's own, as above

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experiments.page import lines, page
-from experiments.runs import Runs, check_place, count, dvc, experiments, grid
-from experiments.summary import Summary, summary
-from softprompt.provenance.graph import params_of
+from experiments.runs import Runs, check_place, count, dvc, experiments, grid, params_with
+from experiments.summary import summary
 from softprompt.provenance.origin import origin_of_a_run
-from softprompt.report.seeds import SEEDS, write_seeds
+from softprompt.report.seeds import SEEDS, trained_as, write_seeds
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.markdown import table
@@ -20,6 +19,7 @@ from softprompt.runtime.outputs import output_file
 from softprompt.runtime.paths import RESULTS
 
 HERE = Path(__file__).parent
+NOT_TRAINED = ("seed", "evaluate", "general", "runtime")  # of params.yaml, what no other training is made by
 
 
 def main() -> None:
@@ -46,6 +46,10 @@ def sweep(name: str, jobs: str) -> None:
     overrides, stage = _parsed(name, command)
     changes = grid(overrides)
     dvc("repro", "--quiet", "tokenize", "fetch_general")  # once, before several experiments at a time ask for it
+    # Of the workspace as the experiments find it: it may be another one when they are done.
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
+    trained = trained_as(origin_of_a_run())
+    of_seeds_alone = trained_alike(changes)
     runs = Runs(name, stage)
     planned = [(*runs.name_for(change), change) for change in changes]
     if before := [one for one, is_done, _ in planned if is_done]:
@@ -57,24 +61,21 @@ def sweep(name: str, jobs: str) -> None:
     if not done:
         raise InputError(*failed, f"no experiment of {name} was completed")
     result = summary(done)
-    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     target = RESULTS / f"sweep-{name}.html"
     with output_file(target) as file:
         file.write_text(page(name, question, command, commit, result), encoding="utf-8")
     print(f"\n{question}\n\n{table(lines(result), texts=2)}\n\n{target}")
-    if _is_of_seeds_alone(overrides, result):
-        write_seeds(origin_of_a_run(), commit, result.chosen.tests, result.chosen.test)
+    if of_seeds_alone and len(result.chosen.tests) > 1:
+        write_seeds(trained, commit, result.chosen.tests, result.chosen.test)
         print(f"{SEEDS} has it for the report: dvc repro report")
     if failed:
         raise InputError(*failed)
 
 
-def _is_of_seeds_alone(overrides: Sequence[str], result: Summary) -> bool:
-    """Whether the trainings differ from the workspace's in nothing but the seed, and are several."""
-    trained = params_of(("fetch_model", "fetch_data", "prepare", "tokenize", "train"), Path())
-    named = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    changed = {key for key in trained if any(key == name or key.startswith(f"{name}.") for name in named)}
-    return changed == {"seed"} and len(result.chosen.tests) > 1
+def trained_alike(changes: Sequence[Sequence[str]]) -> bool:
+    """Whether the trainings differ from the workspace's in nothing but the seed."""
+    every = [params_with(change) for change in [[], *changes]]
+    return len({repr({key: value for key, value in one.items() if key not in NOT_TRAINED}) for one in every}) == 1
 
 
 def _parsed(name: str, command: str) -> tuple[list[str], str]:

@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError as error:
     raise InputError(f"lm-evaluation-harness is not installed: {INSTALL}") from error
 
-CHAT = '[{"role": '  # how a conversation begins as JSON
+CHAT = "\0"  # in front of a conversation as JSON; no text of a task begins so
 
 
 class HarnessModel(HFLM):
@@ -62,12 +62,12 @@ class HarnessModel(HFLM):
         """
         if not add_generation_prompt:
             raise InputError("a task with gen_prefix begins the answer, which no training did; allowed: other tasks")
-        return json.dumps(chat_history, ensure_ascii=False)
+        return CHAT + json.dumps(chat_history, ensure_ascii=False)
 
     def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
         """Token ids of a text or of a conversation up to its answer."""
         if string.startswith(CHAT):
-            return self.template.prompt_ids(json.loads(string))
+            return self.template.prompt_ids(json.loads(string.removeprefix(CHAT)))
         return super().tok_encode(string, *args, **kwargs)
 
     def tok_batch_encode(
@@ -85,7 +85,7 @@ class HarnessModel(HFLM):
         """Of a conversation and its answer, tokenized apart as in training; the harness would move white space over."""
         if not context.startswith(CHAT):
             return super()._encode_pair(context, continuation)
-        messages = [{**turn, "weight": 0} for turn in json.loads(context)]
+        messages = [{**turn, "weight": 0} for turn in json.loads(context.removeprefix(CHAT))]
         row = {"messages": [*messages, {"role": "assistant", "content": continuation}], "input": ""}
         (encoded,) = self.template.encode([row], None)
         if isinstance(encoded, RowError):

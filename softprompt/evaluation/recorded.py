@@ -190,8 +190,18 @@ def checked(path: Path, model: type[Part] = Metrics, stage: str = "evaluate") ->
     Raises:
         InputError: as `read_metrics`.
     """
+    remedy = f"make it again with: dvc repro --force --single-item {stage}"
+    return as_checked(required(path, stage), model, remedy)
+
+
+def as_checked(path: Path, model: type[Part], remedy: str) -> dict[str, Any]:
+    """The JSON file at `path`, which has to be as `model` says.
+
+    Raises:
+        InputError: if it is not, with `remedy`.
+    """
     try:
-        values = json.loads(required(path, stage).read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
         model.model_validate(values)
         if not is_text(json.dumps(values, ensure_ascii=False)):
             raise ValueError("a text with an unpaired surrogate")
@@ -201,4 +211,4 @@ def checked(path: Path, model: type[Part] = Metrics, stage: str = "evaluate") ->
         fault = ": ".join([".".join(map(str, first["loc"])), first["msg"]]).removeprefix(": ")
     except (ValueError, RecursionError) as error:
         fault = str(error)
-    raise InputError(f"{path} can't be read ({fault}); make it again with: dvc repro --force --single-item {stage}")
+    raise InputError(f"{path} can't be read ({fault}); {remedy}")

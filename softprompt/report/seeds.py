@@ -1,18 +1,17 @@
 """The training with other seeds: what `make sweep NAME=seeds` found, shown beside the interval without it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field
 
-from softprompt.evaluation.recorded import Interval, Part
+from softprompt.evaluation.recorded import Interval, Part, as_checked
 from softprompt.provenance.origin import Origin, load_origin
-from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import write_json
 
 SEEDS = Path("experiments/seeds.json")  # in git, since no stage makes it; {} before the first sweep
+NONE = b"{}"
 
 
 class Seeds(Part):
@@ -27,7 +26,7 @@ class Seeds(Part):
 
     of: dict[str, Any]
     commit: str
-    tests: dict[str, float]
+    tests: Annotated[dict[str, float], Field(min_length=2)]
     interval: Interval
 
 
@@ -37,10 +36,12 @@ def trained_as(origin: Origin) -> dict[str, Any]:
     return {"base_sha256": origin.base_sha256, "rows_sha256": origin.rows_sha256, "params": params}
 
 
-def write_seeds(origin: Origin, commit: str, tests: Mapping[str, float], interval: Mapping[str, float]) -> None:
+def write_seeds(
+    trained: dict[str, Any], commit: str, tests: Mapping[str, float], interval: Mapping[str, float]
+) -> None:
     """Keep what a sweep found for the report."""
-    found = {"of": trained_as(origin), "commit": commit, "tests": {**tests}, "interval": {**interval}}
-    write_json(SEEDS, Seeds.model_validate(found).model_dump())
+    found = Seeds.model_validate({"of": trained, "commit": commit, "tests": {**tests}, "interval": {**interval}})
+    write_json(SEEDS, found.model_dump())
 
 
 def read_seeds(adapter: Path) -> Seeds | None:
@@ -49,14 +50,8 @@ def read_seeds(adapter: Path) -> Seeds | None:
     Raises:
         InputError: if the file is not what a sweep writes.
     """
-    try:
-        values = json.loads(SEEDS.read_text(encoding="utf-8"))
-        seeds = Seeds.model_validate(values) if values else None
-    except FileNotFoundError:
+    if not SEEDS.exists() or SEEDS.read_bytes().strip() == NONE:
         return None
-    except (ValidationError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(
-            f"{SEEDS} is not what a sweep writes ({first}); write {{}} into it, or run: make sweep NAME=seeds"
-        ) from None
-    return seeds if seeds and seeds.of == trained_as(load_origin(adapter)) else None
+    remedy = "write {} into it, or run: make sweep NAME=seeds"
+    seeds = Seeds.model_validate(as_checked(SEEDS, Seeds, remedy))
+    return seeds if seeds.of == trained_as(load_origin(adapter)) else None

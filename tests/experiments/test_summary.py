@@ -7,6 +7,8 @@ import pytest
 from experiments.page import chart, lines
 from experiments.runs import Experiment
 from experiments.summary import Summary, summary, t_interval
+from experiments.sweep import trained_alike
+from tests.toy import ROOT
 
 LOSSES = {"hard": 2.5, "few_shot": 2.45}
 
@@ -65,3 +67,20 @@ def test_the_chart_shows_every_seed_mean_and_interval() -> None:
     labels = re.findall(r'aria-label="([^"]*)"', chart(sweep()))
     assert [sum(f"; {what}: " in label for label in labels) for what in ("loss", "mean", "low")] == [12, 4, 4]
     assert {"hard: 2.5", "few_shot: 2.45"} <= set(labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "alike"),
+    [
+        (["seed=2"], True),
+        (["seed=2", "evaluate.rows=1", "general.blocks=1"], True),
+        (["seed=2", "train.max_steps=3"], False),
+        (["data.columns.input=other"], False),
+        (["train={method: lora}"], False),
+    ],
+)
+def test_trainings_that_differ_in_the_seed_alone(
+    changes: list[str], alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert trained_alike([["seed=1"], changes]) is alike
