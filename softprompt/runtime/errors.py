@@ -1,4 +1,4 @@
-"""The one exception that a user may see."""
+"""The one exception that a user may see, and text that a terminal only shows."""
 
 from softprompt.runtime.secrets import redacted
 
@@ -11,10 +11,10 @@ class InputError(Exception):
     """
 
     def __str__(self) -> str:
-        return "\n".join(_one_line(str(fault)) for fault in self.args)
+        return "\n".join(one_line(redacted(str(fault))) for fault in self.args)
 
 
-def _one_line(text: str) -> str:
-    text = redacted(text)
+def one_line(text: str) -> str:
+    """`text` on one line, in which what isn't printable, and a terminal might obey, is an escape such as `\\x1b`."""
     shown = "".join(c if c.isprintable() or c.isspace() else c.encode("unicode_escape").decode() for c in text)
     return " ".join(shown.split())

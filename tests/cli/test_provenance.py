@@ -104,6 +104,14 @@ def test_what_auto_chose_is_shown_and_an_older_adapter_that_names_no_choice_is_t
     assert load_origin(older).chosen == {}
 
 
+def test_a_terminal_obeys_nothing_of_an_adapter(repository: Path, tmp_path: Path) -> None:
+    escape = "\x1b[2J"
+    hostile = copy_of(repository / "models/adapter", tmp_path / "hostile", base_model=escape, params={escape: escape})
+    shown = invoke("provenance", hostile).output
+    assert escape not in shown
+    assert shown.count(r"\x1b[2J") == 4, "two cells of the param, one of the model, and the message"
+
+
 def test_a_lock_whose_stages_do_not_follow_from_each_other(changeable: Path) -> None:
     lock = changeable / "dvc.lock"
     text = lock.read_text(encoding="utf-8")
