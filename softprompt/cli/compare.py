@@ -76,16 +76,16 @@ def _adapters(names: dict[str, None], here: Path) -> Iterator[dict[str, Path]]:
 def _check_origin(name: str, folder: Path) -> None:
     from transformers import AutoTokenizer
 
-    from softprompt.data.templates import Template
+    from softprompt.evaluation.variants import template_of
     from softprompt.provenance.origin import read_origin
 
     try:
         origin = read_origin(folder, BASE_MODEL)
+        # As the template has them: an earlier adapter's has no chat template, for the model's own.
+        settings = template_of(AutoTokenizer.from_pretrained(BASE_MODEL), folder, origin).settings
     except InputError as error:
         raise InputError(str(error).replace(str(folder), name)) from None
     rows = json.loads((TOKENIZED / "template.json").read_text(encoding="utf-8"))
-    # As the template has them: an earlier adapter's has no chat template, for the model's own.
-    settings = Template(AutoTokenizer.from_pretrained(BASE_MODEL), **origin.template_settings).settings
     if others := [key for key, value in settings.items() if rows[key] != value]:
         raise InputError(
             f"{name} was tuned with another template than the rows of {TOKENIZED} have: its origin.json has another "

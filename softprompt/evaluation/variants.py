@@ -21,7 +21,8 @@ from softprompt.engine.row_losses import row_losses
 from softprompt.evaluation.answers import Answer, generate_answers, generation_config
 from softprompt.evaluation.hard_prompt import SYSTEM_TURN, HardPrompt, with_system_turn
 from softprompt.evaluation.names import NAMES
-from softprompt.provenance.origin import read_origin
+from softprompt.provenance.origin import ORIGIN, Origin, read_origin
+from softprompt.runtime.errors import InputError
 from softprompt.training.base import check_lengths, hard_prompt_tokens, load_base_model
 
 UNLIMITED = 2**31
@@ -50,6 +51,19 @@ def first_label(row: Row) -> int:
     return next(place for place, label in enumerate(row["labels"]) if label != IGNORED)
 
 
+def template_of(tokenizer: PreTrainedTokenizerBase, adapter: Path, origin: Origin) -> Template:
+    """The template that `adapter` was trained with, by its `origin`.
+
+    Raises:
+        InputError: if it can't be used with the model; it names the adapter's file, and not the user's params.
+    """
+    try:
+        return Template(tokenizer, **origin.template_settings)
+    except InputError as error:
+        fault = str(error).removeprefix("tokenize.")
+        raise InputError(f"{adapter / ORIGIN}: {fault}; copy the adapter again, or tune it again") from None
+
+
 @dataclass(frozen=True)
 class Variants:
     """One frozen model as several variants: with its adapter off, with texts before its rows, and with its adapter on.
@@ -75,7 +89,8 @@ class Variants:
         """From the base model's folder, an adapter that was tuned on it, and the first text of `evaluate.hard_prompt`.
 
         Raises:
-            InputError: if the adapter is another model's, or a hard prompt has no token or one without an embedding.
+            InputError: if the adapter is another model's or has no template for it, or a hard prompt has no token or
+                one without an embedding.
         """
         origin = read_origin(adapter, base)
         tokenizer = AutoTokenizer.from_pretrained(base)
@@ -84,7 +99,7 @@ class Variants:
         ids = hard_prompt_tokens(tokenizer, texts, frozen.config)
         hard, longest = HardPrompt(texts[0], ids[0]), max(map(len, ids))
         model = SharedPrefixModel.from_pretrained(frozen, str(adapter))
-        return cls(model, tokenizer, Template(tokenizer, **origin.template_settings), hard, longest)
+        return cls(model, tokenizer, template_of(tokenizer, adapter, origin), hard, longest)
 
     @property
     def names(self) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 import softprompt
+from softprompt.config.faults import describe
+from softprompt.config.tokenize import Tokenize
 from softprompt.provenance.code import code_of
 from softprompt.provenance.graph import params_of
 from softprompt.provenance.versions import TRAINING, VERSION, versions_of
@@ -114,7 +116,8 @@ def load_origin(adapter: Path) -> Origin:
     """origin.json of `adapter`.
 
     Raises:
-        InputError: if it is missing, not whole, or of a later schema.
+        InputError: if it is missing, not whole, of a later schema, or has settings of a template that `tokenize` in
+            params.yaml could not have.
     """
     path = adapter / ORIGIN
     try:
@@ -122,7 +125,9 @@ def load_origin(adapter: Path) -> Origin:
         if isinstance(values, dict) and "schema" not in values:
             values = {**EARLIER, **values, "schema": SCHEMA}
         _refuse_later(path, values)
-        return TypeAdapter(Origin).validate_json(json.dumps(values))
+        origin = TypeAdapter(Origin).validate_json(json.dumps(values))
+        _check_template(origin)
+        return origin
     except FileNotFoundError:
         raise InputError(f"{path} is missing: only adapters that this pipeline's train stage wrote are taken") from None
     except ValidationError as error:
@@ -131,6 +136,13 @@ def load_origin(adapter: Path) -> Origin:
     except (ValueError, RecursionError) as error:
         fault = str(error)
     raise InputError(f"{path} is not what the train stage writes ({fault}); copy the adapter again, or tune it again")
+
+
+def _check_template(origin: Origin) -> None:
+    try:
+        Tokenize.model_validate({**origin.template_settings, "max_length": None})
+    except ValidationError as error:
+        raise ValueError("; ".join(describe(error, Tokenize))) from None
 
 
 def _refuse_later(path: Path, values: Any) -> None:

@@ -84,6 +84,14 @@ def test_it_names_the_release_that_wrote_it(origin: dict) -> None:
         ({"template": 5}, "(template: Input should be a valid string)"),
         ({"chosen": {"cpu_matmul": None}}, "(chosen: cpu_matmul: Input should be a valid string)"),
         ({"system": "\ud800"}, "Invalid JSON"),
+        (
+            {"template": "Say it.", "chat_template": None},
+            """(template: "Say it." is not allowed; allowed: 'chat', or text with {instruction}""",
+        ),
+        ({"date": "today"}, '(date: "today" is not allowed; allowed: a date in quotes'),
+        ({"chat_template_kwargs": {"messages": []}}, "such as enable_thinking: false; not messages"),
+        ({"chat_template": "{% if %}"}, "other/origin.json: chat_template: no template in Jinja: "),
+        ({"chat_template_kwargs": {"colour": 1}}, "other/origin.json: chat_template_kwargs: the chat template has no"),
     ],
 )
 def test_what_is_refused(
@@ -92,7 +100,14 @@ def test_what_is_refused(
     other = rewritten(repository / "models/adapter", tmp_path / "other", origin | changes)
     shown = refusal("generate", "--adapter", other, QUESTION)
     assert message in shown
+    assert str(other) in shown
+    assert "tokenize." not in shown, "the user's params are another thing"
     assert len(shown.splitlines()) == 1
+
+
+def test_compare_names_the_file_as_well(refusal: Command, repository: Path, tmp_path: Path, origin: dict) -> None:
+    other = rewritten(repository / "models/adapter", tmp_path / "other", origin | {"chat_template": "{% if %}"})
+    assert f"error: {other}/origin.json: chat_template: no template in Jinja: " in refusal("compare", other)
 
 
 def test_what_is_no_origin_at_all(refusal: Command, repository: Path, tmp_path: Path, origin: dict) -> None:
