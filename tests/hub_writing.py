@@ -49,6 +49,8 @@ def respond(handler: "Handler", path: str, body: bytes) -> None:
             handler.answer(404, headers={"X-Error-Code": "RevisionNotFound"})
         elif action == "preupload":
             preupload(handler, repository.commits[repository.branches[revision]], json.loads(body)["files"])
+        elif action == "commit" and parent_of(body) not in (None, repository.branches[revision]):
+            handler.answer(412)
         elif action == "commit":
             made = commit(handler, repository, revision, body)
             send(handler, {"commitOid": made, "commitUrl": f"{hub.url}/{owner}/{name}/commit/{made}", "success": True})
@@ -91,6 +93,11 @@ def preupload(handler: "Handler", there: dict[str, bytes], asked: list[dict]) ->
         for file in asked
     ]
     send(handler, {"files": files})
+
+
+def parent_of(body: bytes) -> str | None:
+    """The commit that the branch has to be at, for one that is sent."""
+    return json.loads(body.splitlines()[0])["value"].get("parentCommit")
 
 
 def commit(handler: "Handler", repository: "Repository", branch: str, body: bytes) -> str:

@@ -1,6 +1,7 @@
 """Adapters on the Hugging Face hub: `hf://OWNER/NAME[@REVISION]` becomes a folder; and what can go wrong there."""
 
 import contextlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from softprompt.provenance.origin import ORIGIN
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import disk_is_full
 from softprompt.runtime.outputs import MANIFEST, faults_in
+from softprompt.runtime.text import is_text
 
 SCHEME = "hf://"
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
+TOKEN = re.compile(r"[!-~]*")  # what a header takes
 ADDRESS = re.compile(rf"{SCHEME}(?P<name>{NAME.pattern})(?:@(?P<revision>\S+))?")
 CARD = "README.md"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", ORIGIN)
@@ -45,7 +48,7 @@ def fetched(address: str) -> Path:
         InputError: if there is no such repository or revision, it holds no adapter, or a damaged one; if it can't be
             reached and the cache hasn't got it.
     """
-    if (match := ADDRESS.fullmatch(address)) is None:
+    if (match := ADDRESS.fullmatch(address)) is None or not is_text(address):
         raise InputError(f"{address!r} is no address of an adapter; allowed: hf://OWNER/NAME, hf://OWNER/NAME@REVISION")
     from huggingface_hub import constants, snapshot_download
 
@@ -80,11 +83,19 @@ def explained(address: str, right: str) -> Iterator[None]:
     Args:
         address: the repository's, with its revision where one is named.
         right: what the token has to allow: "read" or "write".
+
+    Raises:
+        InputError: in place of these errors, and if HF_TOKEN can be no token.
     """
     import httpx2
     from huggingface_hub.errors import LocalEntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars, logging
 
+    if TOKEN.fullmatch(os.environ.get("HF_TOKEN", "").strip()) is None:
+        raise InputError(
+            "HF_TOKEN has a character that no token has; allowed: ASCII letters, digits and signs; set it to a token, "
+            "or unset it"
+        )
     disable_progress_bars()  # an adapter is small
     logging.set_verbosity_error()
     try:
@@ -126,6 +137,8 @@ def _fault(error: BaseException, right: str, is_lacking: bool) -> str:
             fault = f"is refused by the hub ({response.status_code}): {log_in}, with a token that may {right} it"
         case HfHubHTTPError(response=response) if response.status_code == 429:
             fault = f"is asked for too often (429): try again later, or {log_in}"
+        case HfHubHTTPError(response=response) if response.status_code == 412:
+            fault = "has changed meanwhile; run the same command again"
         case HfHubHTTPError(response=response):
             advice = "try again later" if response.status_code >= 500 else "check the name and the revision"
             fault = f"failed: the hub at {hub} answers {response.status_code}; {advice}"

@@ -1,10 +1,11 @@
 """`softprompt push`: an adapter, its card and its report on the Hugging Face hub, in one commit."""
 
 import json
+import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,16 +13,14 @@ from softprompt.cli.hub import ADAPTER_FILES, CARD, NAME, PUBLISHED, REPORT_FILE
 from softprompt.cli.loading import check_adapter, enter_repository
 from softprompt.cli.lock import check_lock
 from softprompt.cli.options import Adapter
+from softprompt.provenance.origin import ORIGIN, Origin, load_origin
 from softprompt.provenance.versions import VERSION
 from softprompt.runtime.errors import InputError
-from softprompt.runtime.outputs import output_folder, verified
+from softprompt.runtime.outputs import MANIFEST, output_folder, verified
 from softprompt.runtime.paths import ADAPTER, RESULTS
+from softprompt.runtime.text import is_text
 from softprompt.sources.repository import COMMIT
 
-if TYPE_CHECKING:
-    from softprompt.provenance.origin import Origin
-
-WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 ADDED = "## How questions have to be put"  # where the part of the card begins that push writes
 
 
@@ -50,7 +49,9 @@ def push(
         raise InputError(f"{repository!r} is no name of a repository; allowed: OWNER/NAME")
     if not message.strip():
         raise InputError("--message is empty; allowed: at least one character")
-    if revision is not None and (not revision.strip() or COMMIT.fullmatch(revision)):
+    if not is_text(message):
+        raise InputError(f"--message: {message!r} is not allowed; allowed: text in UTF-8")
+    if revision is not None and (not revision.strip() or not is_text(revision) or COMMIT.fullmatch(revision)):
         raise InputError(f"--revision: {revision!r} is not allowed; allowed: the name of a branch")
     enter_repository()
     with explained(address, "write"):
@@ -75,8 +76,6 @@ def _fill(folder: Path, address: str, adapter: Path | None) -> None:
     Raises:
         InputError: if the adapter is missing, damaged, or not the one of dvc.lock.
     """
-    from softprompt.provenance.origin import load_origin
-
     if adapter is None:
         source = verified(ADAPTER, "train")
         check_lock(ADAPTER)
@@ -94,9 +93,11 @@ def _fill(folder: Path, address: str, adapter: Path | None) -> None:
             shutil.copy(RESULTS / name, partial / name)
 
 
-def _card(card: str, origin: "Origin", address: str, results: str | None) -> str:
+def _card(card: str, origin: Origin, address: str, results: str | None) -> str:
     """The adapter's card, with how questions have to be put and what was measured; of a published one, written anew."""
     settings = {name: value for name, value in origin.template_settings.items() if name != "chat_template"}
+    shown = json.dumps(settings, indent=2, ensure_ascii=False)
+    fence = max(["``", *re.findall("`+", shown)], key=len) + "`"  # longer than any in a text
     measured = "No results were published with this adapter."
     if results is not None:
         measured = f"{results}\n\n`report.html` has the evidence, and `report.md` is its short form."
@@ -113,9 +114,9 @@ softprompt generate --adapter {address} "What is a computer?"
 Elsewhere, these settings say how. They are those of `tokenize` in params.yaml. With the template `chat`, a question is
 a turn in the chat template that `origin.json` has as `chat_template`; `system` null is that template's own system turn.
 
-```json
-{json.dumps(settings, indent=2, ensure_ascii=False)}
-```
+{fence}json
+{shown}
+{fence}
 
 PEFT takes `{address.removeprefix(SCHEME)}` in place of the adapter's folder.
 
@@ -126,7 +127,7 @@ PEFT takes `{address.removeprefix(SCHEME)}` in place of the adapter's folder.
 
 
 def _results() -> str | None:
-    """The results as a table in Markdown; None, and why, where those in results/ are not of models/adapter."""
+    """The results as a table in Markdown; None, and why, where results/ has none of models/adapter."""
     from softprompt.evaluation.headline import headline
     from softprompt.evaluation.names import tuned_name
     from softprompt.evaluation.recorded import METRICS, read_metrics
@@ -137,11 +138,12 @@ def _results() -> str | None:
         check_lock(ADAPTER, METRICS, *(RESULTS / name for name in REPORT_FILES))
         if faults := broken_links(Path(), "report"):
             raise InputError(*faults)
+        metrics = read_metrics()
     except InputError as error:
         why = "; ".join(str(error).splitlines())
-        typer.echo(f"note: without results and report, which are not of this adapter: {why}", err=True)
+        typer.echo(f"note: without results and report: {why}", err=True)
         return None
-    return headline(read_metrics(), tuned_name(adapter_size().virtual_tokens))
+    return headline(metrics, tuned_name(adapter_size().virtual_tokens))
 
 
 def _upload(folder: Path, repository: str, private: bool, revision: str | None, message: str) -> str:
@@ -160,18 +162,34 @@ def _upload(folder: Path, repository: str, private: bool, revision: str | None, 
         raise InputError(f"{address} needs a token that may write: log in (hf auth login) or set HF_TOKEN to one")
     with explained(address, "write"):
         api.create_repo(repository, private=private or None, exist_ok=True)
-        if private and not api.repo_info(repository).private:
-            raise InputError(f"{address} exists and is public; leave out --private, or name another repository")
         try:
-            there = api.list_repo_files(repository, revision=revision)
+            info = api.model_info(repository, revision=revision)
         except RevisionNotFoundError:
-            there = api.list_repo_files(repository)
-        other = [name for name in there if name not in PUBLISHED and (name == "config.json" or name.endswith(WEIGHTS))]
-        if other:
-            raise InputError(f"{address} holds something else ({', '.join(other[:3])}); name a repository of its own")
+            info = api.model_info(repository)
+        if private and not info.private:
+            raise InputError(f"{address} exists and is public; leave out --private, or name another repository")
+        there = [file.rfilename for file in info.siblings or []]
+        _check_files(address, there)
         if revision is not None:
             api.create_branch(repository, branch=revision, exist_ok=True)
         stale = [name for name in there if name in PUBLISHED and not (folder / name).exists()]
         deleted = [CommitOperationDelete(path_in_repo=name) for name in stale]
         added = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in sorted(folder.iterdir())]
-        return api.create_commit(repository, [*deleted, *added], commit_message=message, revision=revision).oid
+        commit = api.create_commit(
+            repository,
+            [*deleted, *added],
+            commit_message=message,
+            revision=revision,
+            parent_commit=info.sha,  # the hub refuses where somebody has written meanwhile
+        )
+        return commit.oid
+
+
+def _check_files(address: str, there: list[str]) -> None:
+    """Refuse a repository that has files, and not those of an earlier push."""
+    files = sorted({*there} - {".gitattributes"})  # which the hub itself puts into a new one
+    if files and not {ORIGIN, MANIFEST} <= {*files}:
+        named = ", ".join([*files[:3], *(["…"] if files[3:] else [])])
+        raise InputError(
+            f"{address} holds something else ({named}); name a new repository, which push makes, or remove these files"
+        )

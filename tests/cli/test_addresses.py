@@ -17,10 +17,22 @@ def there(answer: Command, hub: Hub, name: str) -> Repository:
     return hub.repositories["models", name]
 
 
-@pytest.mark.parametrize("address", ["hf://owner", "hf://", "hf://a/b@", "hf://a/b#c", "hf://a/b/c"])
+@pytest.mark.parametrize("address", ["hf://owner", "hf://", "hf://a/b@", "hf://a/b#c", "hf://a/b/c", "hf://a/b@\udcff"])
 def test_a_malformed_one(refusal: Command, hub: Hub, address: str) -> None:
     hub.requests.clear()
     assert "allowed: hf://OWNER/NAME, hf://OWNER/NAME@REVISION" in refusal(*ASKED, address)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("token", ["hf_s\u00e9cret", "hf_s\udcffcret", "hf_s cret", "hf_s\x1bcret"])
+def test_what_can_be_no_token(
+    refusal: Command, hub: Hub, name: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    hub.requests.clear()
+    for shown in (refusal(*ASKED, f"hf://{name}"), refusal("push", name)):
+        assert "HF_TOKEN has a character that no token has" in shown
+        assert "cret" not in shown
     assert hub.requests == []
 
 

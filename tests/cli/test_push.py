@@ -1,5 +1,6 @@
 """`softprompt push` and `--adapter hf://`: through the real `huggingface_hub`, to and from a hub on loopback."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.cli.conftest import Command, change_origin, copy_of, invoke
 from tests.cli.publishing import ASKED, TOKEN, command, hang_up, published
 from tests.cli.test_generate import QUESTION, expected
 from tests.clones import call
-from tests.hub import Hub, status
+from tests.hub import Handler, Hub, status
 
 
 def test_what_is_pushed_answers_the_same_from_there(repository: Path, hub: Hub, name: str, tmp_path: Path) -> None:
@@ -57,6 +58,15 @@ def test_the_card(answer: Command, hub: Hub, name: str, repository: Path) -> Non
     settings = json.loads(card.partition("```json\n")[2].partition("```")[0])
     assert settings["template"] == "chat"
     assert settings["date"] == "2026-01-01"
+
+
+def test_a_system_turn_does_not_end_the_settings(
+    answer: Command, hub: Hub, name: str, repository: Path, tmp_path: Path
+) -> None:
+    system = "Write code in ````."
+    answer("push", name, "--adapter", copy_of(repository / "models/adapter", tmp_path / "copy", system=system))
+    card = published(hub, name)["README.md"].decode()
+    assert json.loads(card.partition("\n`````json\n")[2].partition("\n`````\n")[0])["system"] == system
 
 
 def test_it_is_taken_wherever_an_adapter_is(answer: Command, hub: Hub, name: str, tmp_path: Path) -> None:
@@ -133,6 +143,23 @@ def test_results_of_an_earlier_adapter_stay_here(hub: Hub, name: str, repository
     assert not set(REPORT_FILES) & published(hub, name).keys()
 
 
+def test_results_that_can_not_be_read_stay_here(hub: Hub, name: str, repository: Path) -> None:
+    """Those of another version, say, which dvc.lock does describe."""
+    metrics, lock = repository / "results/metrics.json", repository / "dvc.lock"
+    before, values = metrics.read_bytes(), json.loads(metrics.read_text(encoding="utf-8"))
+    del values["verdict"]
+    metrics.write_text(json.dumps(values), encoding="utf-8")
+    digests = (hashlib.md5(content).hexdigest() for content in (before, metrics.read_bytes()))
+    lock.write_text(lock.read_text(encoding="utf-8").replace(*digests), encoding="utf-8")
+    try:
+        result = invoke("push", name)
+    finally:
+        call(repository, "git checkout -q results/metrics.json dvc.lock")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("note: without results and report: results/metrics.json can't be read (verdict: ")
+    assert not set(REPORT_FILES) & published(hub, name).keys()
+
+
 def test_a_private_repository_and_a_branch(
     answer: Command, hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch, refusal: Command
 ) -> None:
@@ -155,7 +182,9 @@ class TestRefusalsOfPush:
             (["hf://writer/adapter"], "is no name of a repository; allowed: OWNER/NAME"),
             (["writer/a--b"], "hf://writer/a--b is no name of a repository; allowed: letters"),
             (["writer/a", "--message", " "], "--message is empty"),
+            (["writer/a", "--message", "\udcff"], "--message: '\\udcff' is not allowed; allowed: text in UTF-8"),
             (["writer/a", "--revision", "0" * 40], "allowed: the name of a branch"),
+            (["writer/a", "--revision", "v\udcff"], "--revision: 'v\\udcff' is not allowed; allowed: the name of a"),
             (["writer/a", "--adapter", "nowhere"], "nowhere is no adapter"),
             (["another/a"], "hf://another/a is refused by the hub (403): log in (hf auth login) or set HF_TOKEN"),
         ],
@@ -198,11 +227,38 @@ class TestRefusalsOfPush:
         assert TOKEN not in shown
         assert set(published(hub, name)) == {".gitattributes"}
 
-    def test_a_repository_of_something_else(self, refusal: Command, hub: Hub, name: str) -> None:
-        model = {"config.json": b"{}", "model.safetensors": b"x"}
-        hub.repository(name).commit(model)
-        assert "holds something else (config.json, model.safetensors)" in refusal("push", name)
-        assert published(hub, name) == model
+    @pytest.mark.parametrize(
+        ("files", "named"),
+        [
+            (["config.json", "model.safetensors"], "config.json, model.safetensors"),
+            (["model.onnx"], "model.onnx"),
+            (["README.md"], "README.md"),
+            (["README.md", "SHA256SUMS"], "README.md, SHA256SUMS"),
+            (["a.h5", "b.ckpt", "c/d.msgpack", "e"], "a.h5, b.ckpt, c/d.msgpack, …"),
+        ],
+    )
+    def test_a_repository_of_something_else(
+        self, refusal: Command, hub: Hub, name: str, files: list[str], named: str
+    ) -> None:
+        there = dict.fromkeys([".gitattributes", *files], b"mine")
+        hub.repository(name).commit(there)
+        message = refusal("push", name)
+        assert f"holds something else ({named}); name a new repository" in message
+        assert published(hub, name) == there
+
+    def test_a_push_at_the_same_time(self, answer: Command, refusal: Command, hub: Hub, name: str) -> None:
+        answer("push", name)
+        files = published(hub, name)
+
+        def overtaken(handler: Handler) -> None:
+            handler.send_listing(handler.path)
+            hub.repositories["models", name].commit({**files, "report.md": b"another's"})
+
+        hub.faults[f"/models/{name}"] = [overtaken]
+        assert "has changed meanwhile; run the same command again" in refusal("push", name)
+        assert published(hub, name)["report.md"] == b"another's"
+        answer("push", name)
+        assert published(hub, name) == files
 
     def test_private_is_not_public(self, refusal: Command, hub: Hub, name: str) -> None:
         hub.repository(name).commit({".gitattributes": b""})
