@@ -139,8 +139,11 @@ def load_origin(adapter: Path) -> Origin:
 
 
 def _check_template(origin: Origin) -> None:
+    # A backslash and n is refused in params.yaml alone: earlier adapters may have been tuned with it.
+    texts = {name: value for name, value in origin.template_settings.items() if isinstance(value, str)}
+    settings = {**origin.template_settings, **{name: text.replace("\\n", "\n") for name, text in texts.items()}}
     try:
-        Tokenize.model_validate({**origin.template_settings, "max_length": None})
+        Tokenize.model_validate({**settings, "max_length": None})
     except ValidationError as error:
         raise ValueError("; ".join(describe(error, Tokenize))) from None
 

@@ -114,3 +114,9 @@ def test_what_is_no_origin_at_all(refusal: Command, repository: Path, tmp_path: 
     for number, values in enumerate(([], {}, {key: origin[key] for key in FIRST[1:]})):
         other = rewritten(repository / "models/adapter", tmp_path / str(number), values)
         assert "is not what the train stage writes" in refusal("generate", "--adapter", other, QUESTION)
+
+
+def test_a_backslash_and_n_of_an_earlier_adapter_stays(repository: Path, tmp_path: Path, origin: dict) -> None:
+    """params.yaml refuses it since; the adapter was tuned with it."""
+    older = rewritten(repository / "models/adapter", tmp_path / "older", origin | {"system": "Be kind.\\nBe brief."})
+    assert load_origin(older).system == "Be kind.\\nBe brief."
