@@ -19,6 +19,7 @@ def _are_texts(given: Any) -> Any:
     return given
 
 
+LEAST_TEMPERATURE = 1e-6  # scores divided by less may be infinite
 Texts = Annotated[str | list[str], BeforeValidator(_are_texts)]  # one or several
 
 
@@ -27,7 +28,7 @@ class Generate(Section):
 
     max_new_tokens: Positive | None
     do_sample: bool
-    temperature: Annotated[float, Field(gt=0, le=1e6)]
+    temperature: Annotated[float, Field(ge=LEAST_TEMPERATURE, le=1e6)]
     top_k: Annotated[int, Field(ge=0, le=2**31 - 1)]
     top_p: Annotated[float, Field(gt=0, le=1)]
     repetition_penalty: Annotated[float, Field(gt=0, le=1e6)]

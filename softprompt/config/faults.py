@@ -20,7 +20,7 @@ WHAT = {
     "finite_number": "a finite number",
     "model_type": "a section with keys of its own",
     "string_too_short": "a text that is not empty",
-    "list_type": "a list, such as [a, b]",
+    "list_type": "a list in brackets, […]",
 }
 # Keys that were elsewhere or had another name: what an older params.yaml has.
 RENAMED = {
@@ -49,11 +49,11 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, field
 
 
-def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each key at fault in `error`, in the order of the schema."""
+def describe(error: ValidationError, model: type[BaseModel], most: int | None = None) -> list[str]:
+    """One line for each key at fault in `error`, in the order of the schema; of the first `most` faults alone."""
     fields = dict(known_keys(model))
     lines: dict[str, str] = {}
-    for fault in error.errors():
+    for fault in error.errors()[:most]:
         path = ".".join(str(part) for part in fault["loc"])
         # pydantic appends the member of a union ("int" of `int | None`), which is no part of the key.
         key = next((known for known in fields if path == known or path.startswith(f"{known}.")), path)
@@ -66,7 +66,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
         elif fault["type"] == "missing":
             lines[key] = f"{key}: missing; every key has to be there"
         else:
-            lines[key] = f"{key}: {_shown(fault['input'])} is not allowed; allowed: {_allowed(fault)}"
+            lines[key] = f"{key}: {shown(fault['input'])} is not allowed; allowed: {_allowed(fault)}"
             # A rule across keys says itself where null is allowed.
             if fault["type"] != "value_error" and key in fields and NoneType in get_args(fields[key].annotation):
                 lines[key] += ", or null"
@@ -86,7 +86,8 @@ def _nearest(key: str, keys: list[str]) -> str:
     return "known here: " + ", ".join(siblings.values())
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as JSON, shortened and without secrets."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):

@@ -4,19 +4,23 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from transformers import DynamicCache
 
 from softprompt.config.evaluate import Generate
+from softprompt.config.faults import shown
 from softprompt.evaluation.answers import generation_config
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.text import is_text
 from softprompt.serving.answer_text import AnswerText
 from softprompt.serving.batching import Batcher
 from softprompt.serving.bodies import Body, ChatBody, TextBody
@@ -28,7 +32,7 @@ from softprompt.serving.refusals import INTERNAL, INVALID, RefusedError, error_b
 if TYPE_CHECKING:
     from softprompt.evaluation.variants import Variants
 
-MOST_BYTES = 2**24  # of a request: more than any context takes
+MOST_BYTES = 2**20  # of a request: while it is read and made tokens, nothing else is answered
 FAILED = "the server failed; its own output says why"
 CLIENT_GONE = 499  # nginx's status; nobody reads it
 
@@ -41,10 +45,12 @@ class Api:
         name: what requests call the model.
         usual: how answers are generated unless a request says otherwise; `max_new_tokens` counts where the context has
             room for so many.
+        hosts: what requests may call the server in the header Host; "*": anything.
     """
 
-    def __init__(self, batcher: Batcher, name: str, usual: Generate) -> None:
-        self.batcher, self.name, self.usual, self.started = batcher, name, usual, int(time.time())
+    def __init__(self, batcher: Batcher, name: str, usual: Generate, hosts: Sequence[str]) -> None:
+        self.batcher, self.name, self.usual, self.hosts = batcher, name, usual, hosts
+        self.started, self.answered = int(time.time()), 0
         self.variants: Variants = batcher.variants
         model, template = self.variants.model, self.variants.template
         self.ends = generation_config(usual, model.frozen, template.end_id).eos_token_id
@@ -61,11 +67,13 @@ class Api:
             Route("/v1/completions", self.text, methods=["POST"]),
         ]
         handlers: dict[Any, Any] = {RefusedError: _refused, HTTPException: _not_served, Exception: _failed}
-        return Starlette(routes=routes, exception_handlers=handlers, max_body_size=MOST_BYTES)
+        # A page in a browser whose own name leads here would be of the same origin.
+        guard = Middleware(TrustedHostMiddleware, allowed_hosts=self.hosts, www_redirect=False)
+        return Starlette(routes=routes, exception_handlers=handlers, middleware=[guard])
 
     async def health(self, request: Request) -> Response:
         """That the server is up, and how busy it is."""
-        return JSONResponse({"status": "ok", **self.batcher.counts()})
+        return JSONResponse({"status": "ok", "answered": self.answered, **self.batcher.counts()})
 
     async def models(self, request: Request) -> Response:
         """The one model."""
@@ -90,7 +98,7 @@ class Api:
     def _check_name(self, body: Body) -> None:
         if body.model not in (None, self.name):
             raise RefusedError(
-                f"model: there is no {body.model!r}; served here: {self.name}",
+                f"model: there is no {shown(body.model)}; served here: {self.name}",
                 status=404,
                 param="model",
                 code="model_not_found",
@@ -114,8 +122,8 @@ class Api:
     async def _response(self, request: Request, body: Body, pending: Pending, form: Form) -> Response:
         head = {"id": f"{form.prefix}{uuid.uuid4().hex}", "created": int(time.time()), "model": self.name}
         if body.stream:
-            with_usage = body.stream_options is not None and body.stream_options.include_usage
-            events = self._events(pending, form, {**head, "object": form.chunk}, with_usage=with_usage)
+            head["object"] = form.chunk
+            events = self._events(pending, form, head, with_usage=body.stream_options.include_usage)
             return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
         answer, gone = asyncio.ensure_future(self._whole(pending)), asyncio.ensure_future(_until_gone(request))
         try:
@@ -133,8 +141,13 @@ class Api:
         return JSONResponse({**head, "object": form.kind, "choices": [choice], "usage": self._usage(pending)})
 
     async def _whole(self, pending: Pending) -> str:
-        self.batcher.put(pending)
-        return "".join([piece async for piece in pending.pieces()])
+        return "".join([piece async for piece in self._pieces(pending)])
+
+    async def _pieces(self, pending: Pending) -> AsyncIterator[str]:
+        self.batcher.put(pending)  # here: of a client that is gone already, nothing waits
+        async for piece in pending.pieces():
+            yield piece
+        self.answered += 1
 
     async def _events(
         self, pending: Pending, form: Form, head: dict[str, Any], *, with_usage: bool
@@ -147,15 +160,16 @@ class Api:
             return _event({**head, "choices": [choice], **usage})
 
         try:
-            self.batcher.put(pending)  # here: of a client that is gone already, nothing waits
             if form.first:
                 yield chunk(form.first)
-            async for piece in pending.pieces():
+            async for piece in self._pieces(pending):
                 yield chunk(form.piece(piece))
             yield chunk(form.last, pending.finish_reason)
             if with_usage:
                 yield _event({**head, "choices": [], "usage": self._usage(pending)})
             yield "data: [DONE]\n\n"
+        except RefusedError as error:
+            yield _event(error.body)
         except InputError as error:
             yield _event(error_body(str(error), INVALID))
         except Exception:
@@ -180,10 +194,21 @@ async def _json(request: Request) -> Any:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusedError("the body has another type; send the header Content-Type: application/json", status=415)
+    read = bytearray()
     try:
-        return await request.json()
+        async for part in request.stream():
+            read += part
+            if len(read) > MOST_BYTES:
+                raise RefusedError(f"the body is too large; allowed: {MOST_BYTES} bytes", status=413)
+        body = json.loads(read)
+        text = json.dumps(body, ensure_ascii=False)
+    except ClientDisconnect:
+        raise RefusedError("the client went away", status=CLIENT_GONE) from None
     except (ValueError, RecursionError):
         raise RefusedError("the body is no JSON") from None
+    if not is_text(text):
+        raise RefusedError("the body has unpaired surrogates (\\ud800 to \\udfff); allowed: text without them")
+    return body
 
 
 async def _until_gone(request: Request) -> None:

@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from softprompt.evaluation.answers import generation_config, sampling
 from softprompt.serving.pending import Pending
+from softprompt.serving.refusals import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,45 +29,52 @@ class Batcher:
         self.variants, self.max_batch = variants, max_batch
         self._waiting: list[Pending] = []
         self._running: list[Pending] = []
-        self._answered, self._batches = 0, 0
+        self._batches = 0
         self._closed = False
         self._changed = threading.Condition()
         variants.model.keep_prompt()
 
     def put(self, pending: Pending) -> None:
-        """Have a question answered, from any thread."""
+        """Have a question answered, from any thread; after `close` it fails."""
         with self._changed:
-            self._waiting.append(pending)
-            self._changed.notify()
+            if self._closed:
+                pending.fail(_ended())
+            else:
+                self._waiting.append(pending)
+                self._changed.notify()
 
     def close(self) -> None:
-        """Have `run` return, from any thread."""
+        """Have `run` return, from any thread; questions without a whole answer fail."""
         with self._changed:
             self._closed = True
+            for pending in (*self._running, *self._waiting):
+                pending.fail(_ended())
+            self._waiting = []
             self._changed.notify()
 
     def counts(self) -> dict[str, int]:
-        """Questions that wait, those of the batch that runs, those that were answered, and in how many batches."""
+        """Questions that wait, those of the batch that runs, and batches that are over."""
         with self._changed:
             return {
                 "waiting": sum(not pending.is_over for pending in self._waiting),
                 "running": len(self._running),
-                "answered": self._answered,
                 "batches": self._batches,
             }
 
     def run(self) -> None:
-        """Answer questions until `close`."""
-        while batch := self._next():
-            try:
-                self._answer(batch)
-            except Exception as error:  # what one batch can't have must not end the server
-                for pending in batch:
-                    pending.fail(error)
-            with self._changed:
-                self._running = []
-                self._answered += len(batch)
-                self._batches += 1
+        """Answer questions until `close`; whatever ends this, Ctrl-C in the middle of a batch too, closes."""
+        try:
+            while batch := self._next():
+                try:
+                    self._answer(batch)
+                except Exception as error:  # what one batch can't have must not end the server
+                    for pending in batch:
+                        pending.fail(error)
+                with self._changed:
+                    self._running = []
+                    self._batches += 1
+        finally:
+            self.close()
 
     def _next(self) -> list[Pending]:
         """The question that waited longest, and those that may go with it; none after `close`."""
@@ -98,3 +106,7 @@ class Batcher:
                 generation_config=generation_config(first.settings, model.frozen, self.variants.template.end_id),
                 watch=watch,
             )
+
+
+def _ended() -> RefusedError:
+    return RefusedError("the server has ended", status=503)

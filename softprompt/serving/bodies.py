@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from softprompt.config.evaluate import Generate
-from softprompt.config.faults import describe
+from softprompt.config.evaluate import LEAST_TEMPERATURE, Generate
+from softprompt.config.faults import describe, shown
 from softprompt.config.section import Positive, Section
 from softprompt.serving.refusals import RefusedError
 
@@ -28,6 +28,7 @@ NEUTRAL: dict[str, Any] = {
     "tools": [],
 }
 STOPS = 4  # as OpenAI's
+FAULTS = 8  # named in one refusal, at most
 
 
 def _are_stops(given: Any) -> Any:
@@ -41,6 +42,12 @@ def _are_stops(given: Any) -> Any:
     return tuple(stops)
 
 
+def _is_temperature(given: float) -> float:
+    if 0 < given < LEAST_TEMPERATURE:
+        raise ValueError(f"0, or at least {LEAST_TEMPERATURE:g}")
+    return given
+
+
 class StreamOptions(Section):
     """How an answer is streamed."""
 
@@ -52,12 +59,12 @@ class Body(Section):
 
     model: str | None = None
     max_tokens: Positive | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2), AfterValidator(_is_temperature)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Annotated[tuple[str, ...], BeforeValidator(_are_stops)] = ()
     stream: bool = False
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions = StreamOptions()
 
     @classmethod
     def of(cls, given: Any) -> Self:
@@ -70,17 +77,18 @@ class Body(Section):
             raise RefusedError("the body is no JSON object")
         fields = {name: value for name, value in given.items() if value is not None and name not in WITHOUT_EFFECT}
         for name in fields.keys() & NEUTRAL.keys():
-            if (value := fields.pop(name)) != NEUTRAL[name]:
-                raise RefusedError(f"{name}: {value!r} is not supported; allowed: {NEUTRAL[name]!r}", param=name)
+            value, allowed = fields.pop(name), NEUTRAL[name]
+            if value != allowed or isinstance(value, bool) != isinstance(allowed, bool):  # to Python False is 0
+                raise RefusedError(f"{name}: {shown(value)} is not supported; allowed: {shown(allowed)}", param=name)
         for name, field in cls.model_fields.items():
             if field.is_required() and name not in fields:
                 raise RefusedError(f"{name}: missing", param=name)
         try:
             body = cls.model_validate(fields)
         except ValidationError as error:
-            faults = describe(error, cls)
+            faults = describe(error, cls, FAULTS)
             raise RefusedError("; ".join(faults), param=faults[0].partition(":")[0]) from None
-        if body.stream_options is not None and not body.stream:
+        if "stream_options" in fields and not body.stream:
             raise RefusedError("stream_options: without an effect unless stream is true", param="stream_options")
         return body
 

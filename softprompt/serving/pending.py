@@ -1,7 +1,9 @@
 """A question that was asked, and its answer as it comes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from softprompt.config.evaluate import Generate
 from softprompt.serving.answer_text import AnswerText
@@ -40,11 +42,11 @@ class Pending:
 
     def hand_on(self, token: int) -> None:
         """Take the next token, from any thread; what comes after the end is padding."""
-        self._loop.call_soon_threadsafe(self._put, token)
+        self._soon(self._put, token)
 
     def fail(self, error: Exception) -> None:
         """Take the reason why there is no more of an answer, from any thread."""
-        self._loop.call_soon_threadsafe(self._pieces.put_nowait, error)
+        self._soon(self._pieces.put_nowait, error)
 
     def give_up(self) -> None:
         """Nobody waits any more: the answer ends at the model's next step, or does not begin."""
@@ -60,6 +62,10 @@ class Pending:
             if isinstance(piece, Exception):
                 raise piece
             yield piece
+
+    def _soon(self, take: Callable[[Any], None], what: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(take, what)
 
     def _put(self, token: int) -> None:
         if self.is_over:

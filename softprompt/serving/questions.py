@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from softprompt.config.faults import shown
 from softprompt.data.rows import Message, clean
 from softprompt.data.templates import CHAT
 from softprompt.data.tokens import beginning_ids, check_embedded
@@ -26,6 +27,7 @@ def chat_question(variants: "Variants", messages: list[Any]) -> list[int]:
     turns = [_turn(f"messages[{place}]", message) for place, message in enumerate(messages)]
     if not turns or turns[-1]["role"] != "user":
         raise RefusedError("messages: the last one has to be the user's", param="messages")
+    _check_characters(variants, sum(len(turn["content"]) for turn in turns), "messages")
     template = variants.template
     if template.settings["template"] != CHAT and sum(turn["role"] != "system" for turn in turns) > 1:
         raise RefusedError(
@@ -48,6 +50,7 @@ def text_question(variants: "Variants", prompt: str) -> list[int]:
     Raises:
         RefusedError: if it is empty, or the model has no embedding of a token.
     """
+    _check_characters(variants, len(prompt), "prompt")
     tokenizer = variants.tokenizer
     beginning, ids = beginning_ids(tokenizer), tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if not ids:
@@ -59,14 +62,27 @@ def text_question(variants: "Variants", prompt: str) -> list[int]:
     return ids if ids[: len(beginning)] == beginning else beginning + ids
 
 
+def _check_characters(variants: "Variants", characters: int, param: str) -> None:
+    """Refuse what has too many tokens however long each is, without the time that making them takes."""
+    most = variants.context
+    if characters > most and characters > most * max(map(len, variants.tokenizer.get_vocab())):
+        raise RefusedError(
+            f"{param}: {characters} characters are more than the {most} tokens of the model's context can hold; ask "
+            " a shorter question",
+            param=param,
+            code="context_length_exceeded",
+        )
+
+
 def _turn(what: str, message: Any) -> Message:
     if not isinstance(message, dict):
         raise RefusedError(f"{what}: no JSON object", param="messages")
     given = {name: value for name, value in message.items() if value is not None}
     if unknown := sorted(given.keys() - {"role", "content"}):
         raise RefusedError(f"{what}.{unknown[0]}: not supported; allowed: role and content", param="messages")
-    if (role := given.get("role")) not in ROLES:
-        raise RefusedError(f"{what}.role: {role!r} is not allowed; allowed: {', '.join(ROLES)}", param="messages")
+    role = given.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise RefusedError(f"{what}.role: {shown(role)} is not allowed; allowed: {', '.join(ROLES)}", param="messages")
     text = _text(f"{what}.content", given.get("content"))
     return {"role": ROLES[role], "content": text if role == "assistant" else clean(text)}
 

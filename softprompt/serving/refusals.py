@@ -22,7 +22,7 @@ class RefusedError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The JSON of the response."""
-        return error_body(str(self), INVALID, self.param, self.code)
+        return error_body(str(self), INVALID if self.status < 500 else INTERNAL, self.param, self.code)
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:

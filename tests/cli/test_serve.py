@@ -191,85 +191,23 @@ def test_a_client_that_goes_away_frees_its_place(address: str, stream: bool) -> 
     start = time.monotonic()
     assert httpx.post(url, json=body, timeout=60).status_code == 200
     whole = time.monotonic() - start
-    answered = idle(address)["answered"]
+    before = idle(address)
     with pytest.raises(httpx.ReadTimeout), httpx.Client(timeout=whole / 20) as client:
         if not stream:
             client.post(url, json=body)
         with client.stream("POST", url, json=body, timeout=60) as response:
-            next(response.iter_lines())
+            pieces = filter(None, response.iter_lines())
+            for _ in range(3):  # the first is there before the question waits
+                next(pieces)
             raise httpx.ReadTimeout("went away")
     start = time.monotonic()
-    wait(lambda: health(address)["answered"] == answered + 1, every=0.01)
+    wait(lambda: health(address)["batches"] == before["batches"] + 1, every=0.01)
     assert time.monotonic() - start < whole / 2
-
-
-REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"n": 2}, "n", "n: 2 is not supported; allowed: 1"),
-    ({"logprobs": True}, "logprobs", "logprobs: True is not supported"),
-    ({"tools": [{"type": "function"}]}, "tools", "tools: "),
-    ({"extra_body": {"temprature": 1}}, "temprature", "unknown key; did you mean temperature?"),
-    ({"extra_body": {"top_k": 5}}, "top_k", "top_k: unknown key"),
-    ({"temperature": 3}, "temperature", "allowed: at most 2"),
-    ({"temperature": "warm"}, "temperature", "allowed: a number"),
-    ({"max_tokens": 0}, "max_tokens", "allowed: at least 1"),
-    ({"max_completion_tokens": 8}, "max_tokens", "max_tokens and max_completion_tokens differ"),
-    ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "at most 4 texts"),
-    ({"stop": ""}, "stop", "none of them empty"),
-    ({"stream_options": {"include_usage": True}}, "stream_options", "unless stream is true"),
-    ({"messages": []}, "messages", "the last one has to be the user's"),
-    ({"messages": [{"role": "assistant", "content": "hi"}]}, "messages", "the last one has to be the user's"),
-    ({"messages": [{"role": "tool", "content": "hi"}]}, "messages", "messages[0].role: 'tool' is not allowed"),
-    ({"messages": [{"role": "user", "content": "hi", "name": "me"}]}, "messages", "messages[0].name: not supported"),
-    ({"messages": [{"role": "user", "content": " "}]}, "messages", "messages[0].content: empty"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "messages[0].content: allowed"),
-    ({"messages": ["hi"]}, "messages", "messages[0]: no JSON object"),
-]
-
-
-@pytest.mark.parametrize(("changes", "param", "message"), REFUSED)
-def test_what_is_not_known_is_refused_by_name(
-    client: openai.OpenAI, changes: dict[str, Any], param: str, message: str
-) -> None:
-    with pytest.raises(openai.BadRequestError) as refusal:
-        client.chat.completions.create(**{**asked(QUESTION), **changes})
-    assert message in refusal.value.message
-    assert refusal.value.param == param
-    assert refusal.value.type == "invalid_request_error"
+    assert health(address)["answered"] == before["answered"]
 
 
 def test_fields_without_effect_are_taken(client: openai.OpenAI) -> None:
     said = client.chat.completions.create(
-        **asked(QUESTION, user="me", n=1, logprobs=False, presence_penalty=0, response_format={"type": "text"})
+        **asked(QUESTION, user="me", n=1, logprobs=False, presence_penalty=0.0, response_format={"type": "text"})
     )
     assert said.choices[0].message.content
-
-
-def test_another_model_is_not_found(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError) as refusal:
-        client.chat.completions.create(**asked(QUESTION, model="gpt-4o"))
-    assert refusal.value.code == "model_not_found"
-    assert "served here: softprompt" in refusal.value.message
-    with pytest.raises(openai.NotFoundError):
-        client.embeddings.create(model="softprompt", input="hi")
-
-
-def test_a_question_that_does_not_fit(client: openai.OpenAI) -> None:
-    for request in (asked(QUESTION, max_tokens=500), asked("apple " * 600, max_tokens=None)):
-        with pytest.raises(openai.BadRequestError, match="but the model's context is 512") as refusal:
-            client.chat.completions.create(**request)
-        assert refusal.value.code == "context_length_exceeded"
-    said = client.chat.completions.create(**asked("apple " * 150, max_tokens=None))  # what the context leaves
-    assert said.usage
-    assert said.usage.total_tokens <= 512
-
-
-def test_bodies_that_are_no_json(address: str) -> None:
-    url, header = f"{address}/chat/completions", {"Content-Type": "application/json"}
-    for body in ("[", "[]", "\ud800".encode("utf-8", "surrogatepass")):
-        response = httpx.post(url, content=body, headers=header)
-        assert response.status_code == 400
-        assert "JSON" in response.json()["error"]["message"]
-    response = httpx.post(url, content=b'{"messages": [{"role": "user", "content": "\\ud800"}]}', headers=header)
-    assert response.status_code == 400
-    # As any page in a browser could send it.
-    assert httpx.post(url, content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415

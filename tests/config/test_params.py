@@ -122,6 +122,11 @@ def test_allowed_values_in_the_comments_are_those_of_the_schema() -> None:
             "train.keys_lr_ratio: 0.5 is not allowed; allowed: 1.0 where train.method is p_tuning; it is of prefix",
         ),
         ({"train.num_train_epochs": None}, "train.num_train_epochs: null is not allowed; allowed: a number"),
+        (
+            {"evaluate.generate.temperature": 1e-40},
+            "evaluate.generate.temperature: 1e-40 is not allowed; allowed: at least 1e-06",
+        ),
+        ({"runtime.trackers": "wandb"}, 'runtime.trackers: "wandb" is not allowed; allowed: a list in brackets, […]'),
         ({"train.num_train_epochs": 0.0}, "train.num_train_epochs: 0.0 is not allowed; allowed: above 0"),
         ({"train.max_steps": 0}, "train.max_steps: 0 is not allowed; allowed: at least 1, or null"),
         ({"prepare.test": 0.9}, "prepare.test: 0.9 is not allowed; allowed: prepare.validation + prepare.test below 1"),
