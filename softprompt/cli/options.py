@@ -41,7 +41,7 @@ MaxNewTokens = Annotated[int, typer.Option(help="Tokens of an answer at most.")]
 DoSample = Annotated[
     bool | None, typer.Option("--do-sample/--no-do-sample", help="Sample, or take the likeliest token.")
 ]
-Temperature = Annotated[float | None, typer.Option(help="Of sampling, above 0.")]
+Temperature = Annotated[float | None, typer.Option(help="Of sampling, at least 0.000001.")]
 TopK = Annotated[int | None, typer.Option(help="Sample among this many likeliest tokens; 0: all.")]
 TopP = Annotated[float | None, typer.Option(help="Sample among the likeliest tokens of this total probability.")]
 RepetitionPenalty = Annotated[float | None, typer.Option(help="Above 1: fewer repetitions; 1: none.")]
