@@ -72,6 +72,7 @@ def test_the_example_of_the_engine_runs_without_the_pipeline(installed: Path, to
 def test_the_command_says_where_it_works(installed: Path, tmp_path: Path) -> None:
     command = installed / "bin/softprompt"
     assert "Usage: softprompt" in run(installed, tmp_path, command, "--help").stdout
+    assert run(installed, tmp_path, command, "--version").stdout == f"softprompt {VERSION}\n"
     result = run(installed, tmp_path, command, "verify", "HEAD")
     assert result.returncode == 1
     assert result.stdout == ""

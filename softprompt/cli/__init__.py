@@ -1,7 +1,7 @@
 """`softprompt`: use the tuned prompt, take it elsewhere, compare it with others. `softprompt --help`"""
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,6 +14,7 @@ from softprompt.cli.provenance import provenance
 from softprompt.cli.push import push
 from softprompt.cli.serve import serve
 from softprompt.cli.verify import verify
+from softprompt.provenance.versions import VERSION
 from softprompt.runtime.guard import exit_on_input_error, set_environment
 
 
@@ -27,8 +28,6 @@ class _Guarded(TyperGroup):
 
 app = typer.Typer(
     cls=_Guarded,
-    help="Use, export, publish and compare the soft prompts of this repository. Works in any folder of it; only push, "
-    "and adapters at hf://, need a network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -41,6 +40,25 @@ app.command()(compare)
 app.command()(serve)
 app.command()(provenance)
 app.command()(verify)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"softprompt {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Use, export, publish and compare the soft prompts of this repository.
+
+    Works in any folder of it; only push, and adapters at hf://, need a network.
+    """
 
 
 def main() -> None:
