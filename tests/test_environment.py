@@ -33,8 +33,9 @@ def project(tmp_path: Path) -> Path:
     (folder / "pyproject.toml").write_text(bare, encoding="utf-8")
     for name in ("requirements.lock", "requirements-dev.lock"):
         (folder / name).touch()
-    (folder / "softprompt").mkdir()
+    (folder / "softprompt/provenance").mkdir(parents=True)
     (folder / "softprompt/__init__.py").touch()
+    shutil.copy(ROOT / "softprompt/provenance/versions.py", folder / "softprompt/provenance")
     subprocess.run([sys.executable, "-m", "venv", ".venv"], cwd=folder, check=True)
     (folder / ".venv/installed").touch()
     return folder

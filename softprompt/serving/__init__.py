@@ -1,1 +1,1 @@
-"""The tuned model as a server that speaks OpenAI's protocol: questions that wait are answered as one batch."""
+"""The tuned model for other programs: a server of OpenAI's protocol that answers in batches, lm-evaluation-harness."""

@@ -173,7 +173,8 @@ def test_what_is_no_adapter(refusal: Command, tmp_path: Path) -> None:
 
 def test_an_adapter_of_another_model_or_template(refusal: Command, repository: Path, tmp_path: Path) -> None:
     of_model = copy_of(repository / "models/adapter", tmp_path / "model", base_sha256="f" * 64)
-    of_template = copy_of(repository / "models/adapter", tmp_path / "template", template="Q: {instruction} A: ")
+    literal = {"template": "Q: {instruction} A: ", "chat_template": None}
+    of_template = copy_of(repository / "models/adapter", tmp_path / "template", **literal)
     assert "tuned on another model" in refusal("compare", "workspace", of_model)
     assert "another template" in refusal("compare", "workspace", of_template)
 

@@ -174,7 +174,9 @@ def test_a_conversation_that_is_full(refusal: Command) -> None:
 
 
 def test_a_literal_template_has_no_conversations(refusal: Command, repository: Path, tmp_path: Path) -> None:
-    other = copy_of(repository / "models/adapter", tmp_path / "other", template="Q: {instruction} A: ")
+    other = copy_of(
+        repository / "models/adapter", tmp_path / "other", template="Q: {instruction} A: ", chat_template=None
+    )
     assert "softprompt generate" in refusal("chat", "--adapter", other, stdin="hi\n")
 
 

@@ -23,11 +23,11 @@ from softprompt.config.evaluate import Generate
 from softprompt.data.templates import Encoded, Template
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
-from softprompt.evaluation import harness
 from softprompt.evaluation.hard_prompt import HardPrompt
-from softprompt.evaluation.harness import INSTALL, HarnessModel
 from softprompt.evaluation.variants import Variants, first_label
 from softprompt.runtime.errors import InputError
+from softprompt.serving import harness
+from softprompt.serving.harness import INSTALL, HarnessModel
 from tests.test_environment import optional
 from tests.toy import CHATML, ROOT, make_model, toy_rows
 
