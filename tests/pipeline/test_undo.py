@@ -127,7 +127,7 @@ def test_there_is_nothing_to_undo_where_nothing_failed_here(clone: Path) -> None
     write_params(clone, **{"train.num_virtual_tokens": 4})
     call(clone, "make repro")
     assert call(clone, "make undo").splitlines()[-1] == "nothing to undo", "the user has gone on"
-    assert "rows: 4 " in (clone / "params.yaml").read_text(encoding="utf-8")
+    assert "  rows: 4\n" in (clone / "params.yaml").read_text(encoding="utf-8")
 
 
 def test_a_bad_value_by_hand_is_to_be_corrected_and_dvc_checkout_is_enough(clone: Path) -> None:
