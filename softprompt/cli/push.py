@@ -132,7 +132,6 @@ def _results() -> str | None:
     from softprompt.evaluation.names import tuned_name
     from softprompt.evaluation.recorded import METRICS, read_metrics
     from softprompt.provenance.graph import broken_links
-    from softprompt.report.adapter_size import adapter_size
 
     try:
         check_lock(ADAPTER, METRICS, *(RESULTS / name for name in REPORT_FILES))
@@ -143,7 +142,7 @@ def _results() -> str | None:
         why = "; ".join(str(error).splitlines())
         typer.echo(f"note: without results and report: {why}", err=True)
         return None
-    return headline(metrics, tuned_name(adapter_size().virtual_tokens))
+    return headline(metrics, tuned_name(metrics["prompts"]["tuned"]["tokens"]))
 
 
 def _upload(folder: Path, repository: str, private: bool, revision: str | None, message: str) -> str:

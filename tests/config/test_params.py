@@ -213,26 +213,12 @@ def test_an_old_name_is_refused_with_the_new_one(tmp_path: Path, old: str) -> No
     assert f"params.yaml: {old}: now {RENAMED[old]}; move its value there" in refused(tmp_path, **{old: 1})
 
 
-@pytest.mark.parametrize("checksum", [None, "0" * 64, {}, {"hf://a/b": "0" * 64, "https://a/b?c=d#e.f": "f" * 64}])
-@pytest.mark.parametrize("section", ["model", "data", "general"])
-def test_a_checksum_alone_or_by_source(tmp_path: Path, section: str, checksum: Any) -> None:
-    write_params(tmp_path, **{f"{section}.sha256": checksum})
-    assert getattr(load_params(tmp_path / "params.yaml"), section).sha256 == checksum
-
-
 def test_lengths_may_be_left_to_the_data_and_steps_go_with_epochs(tmp_path: Path) -> None:
     nulls = ("tokenize.max_length", "evaluate.generate.max_new_tokens", "train.max_steps", "evaluate.rows")
     write_params(tmp_path, **dict.fromkeys(nulls))
     load_params(tmp_path / "params.yaml")
     write_params(tmp_path, **{"train.num_train_epochs": 2.5, "train.max_steps": 5})
     load_params(tmp_path / "params.yaml")
-
-
-def test_a_password_in_the_address_of_a_checksum_is_refused(tmp_path: Path) -> None:
-    message = refused(tmp_path, **{"data.sha256": {"https://alice:hunter2@host/x.json": "0" * 64}})
-    assert "params.yaml: data.sha256: " in message
-    assert "an address without user name and password" in message
-    assert "hunter2" not in message
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
@@ -290,16 +276,3 @@ def test_a_number_as_dvc_writes_it(tmp_path: Path) -> None:
     text = re.sub(r"learning_rate:.*", "learning_rate: 1e-05", path.read_text(encoding="utf-8"))
     path.write_text(text, encoding="utf-8")
     assert load_params(path).train.learning_rate == 1e-5
-
-
-@pytest.mark.parametrize("key", ["model.source", "data.source", "general.source"])
-@pytest.mark.parametrize(
-    "address",
-    ["https://alice:hunter2@host/x.json", f"s3://alice:{'hunter2' * 20}@b/x.json", "http://hunter2@host/x?a=b"],
-)
-def test_a_password_in_an_address_is_refused_and_not_repeated(tmp_path: Path, key: str, address: str) -> None:
-    message = refused(tmp_path, **{key: address})
-    assert f"params.yaml: {key}: " in message
-    assert "an address without user name and password" in message
-    assert "hunter2" not in message
-    assert "alice" not in message
