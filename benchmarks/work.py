@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from softprompt.engine.losses import LOGITS_AT_ONCE
+from softprompt.engine.losses import LABELS_AT_ONCE
 from softprompt.engine.packing import pack
 
 SECONDS = 0.15  # for each product of each shape
@@ -72,7 +72,7 @@ def gemm_limit(model: PeftModel, shapes: dict[str, int]) -> dict[str, Any]:
     """
     config = model.config.get_text_config()
     head = (config.hidden_size, config.vocab_size)
-    chunk = min(shapes["labels"], max(1, LOGITS_AT_ONCE["cpu"] // config.vocab_size))
+    chunk = min(shapes["labels"], LABELS_AT_ONCE)
     products = [
         (rows, layer, count)
         for rows in (shapes["prefix"], shapes["rows"])
