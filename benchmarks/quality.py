@@ -23,17 +23,20 @@ from softprompt.data.templates.demonstrations import demonstrations
 from softprompt.data.tokens import context_of
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
+from softprompt.provenance.origin import origin_of_a_run
+from softprompt.report.recipes import QUALITY, measured_on
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.markdown import table as markdown_table
 from softprompt.runtime.outputs import verified, write_json
-from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
+from softprompt.runtime.paths import BASE_MODEL, PREPARED, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 from softprompt.training.base import hard_prompt_tokens, load_base_model
 from softprompt.training.examples import taken_as_demonstrations
 from softprompt.training.initialise import new_soft_prompt
+from softprompt.training.saving import Progress
 from softprompt.training.training import tune
 
-RESULT, TRAIN_ROWS = RESULTS / "quality.json", PREPARED / "train.parquet"
+TRAIN_ROWS = PREPARED / "train.parquet"
 SEEDS = [1, 2, 3]
 DEFAULT: dict[str, Any] = {"init": None, "learning_rate": None}
 # What needs no training. Of a few-shot prompt: its number of training rows, which the seed chooses.
@@ -68,14 +71,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float]:
-    """Train by `params`; losses of the best state on validation and test rows, in nats per label token.
-
-    Also its step, how many tokens stand in front of a row, and how many numbers are trained.
-    """
+def trained(params: Params, rows: dict[str, Dataset]) -> tuple[SharedPrefixModel, Progress]:
+    """Train by `params` on the project in the current folder: the model in its best state, and how it got there."""
     base, tokenizer = load_base_model(BASE_MODEL, params), AutoTokenizer.from_pretrained(BASE_MODEL)
     shown, left = taken_as_demonstrations(rows["train"], TRAIN_ROWS, template(tokenizer), params.train, params.seed)
-    rows = {**rows, "train": left}
     model = new_soft_prompt(base, tokenizer, BASE_MODEL, params.train, seed=params.seed, demonstrations=shown.ids)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -83,7 +82,15 @@ def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float
     ):
         checkpoints = Path(folder) / "runs/this"
         checkpoints.mkdir(parents=True)
-        progress = tune(model, rows, params, checkpoints, live)
+        return model, tune(model, {**rows, "train": left}, params, checkpoints, live)
+
+
+def held_out_losses(params: Params, rows: dict[str, Dataset]) -> dict[str, float]:
+    """Train by `params`; losses of the best state on validation and test rows, in nats per label token.
+
+    Also its step, how many tokens stand in front of a row, and how many numbers are trained.
+    """
+    model, progress = trained(params, rows)
     losses, tokens = row_losses(model, rows["test"], params.evaluate.batch_size, "test")
     return {
         "step": progress.best_step,
@@ -139,7 +146,7 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def earlier(settings: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
     """What was measured of all recipes with the same settings; those that are run now replace it."""
-    kept = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+    kept = json.loads(QUALITY.read_text(encoding="utf-8")) if QUALITY.exists() else {}
     return kept["recipes"] if {key: kept.get(key) for key in settings} == settings else {}
 
 
@@ -171,12 +178,13 @@ def main() -> None:
     if arguments.set == "{}" and arguments.seeds == SEEDS:
         settings = {
             "machine": machine(),
+            **measured_on(origin_of_a_run()),
             "epochs": params.train.num_train_epochs,
             "max_steps": params.train.max_steps,
             "rows_a_step": params.train.batch_size * params.train.gradient_accumulation_steps,
         }
         known = {**earlier(settings), **results}
-        write_json(RESULT, {**settings, "recipes": {recipe: known[recipe] for recipe in every if recipe in known}})
+        write_json(QUALITY, {**settings, "recipes": {recipe: known[recipe] for recipe in every if recipe in known}})
 
 
 if __name__ == "__main__":

@@ -7,35 +7,13 @@ from pathlib import Path
 import pytest
 
 from softprompt.config.stage import run_stage
-from softprompt.provenance.origin import Origin, write_origin
+from softprompt.provenance.origin import Origin
 from softprompt.report.seeds import SEEDS, trained_as, write_seeds
 from stages.report import main
 from tests.toy import ROOT
 
 TESTS = {"1": 2.25, "2": 2.0, "7": 2.125}
 INTERVAL = {"mean": 2.125, "low": 1.75, "high": 2.5}
-
-
-@pytest.fixture
-def origin(results: Path) -> Origin:
-    """That of the adapter, as `train` writes it."""
-    origin = Origin(
-        version=None,
-        base_model="a model",
-        base_sha256="0" * 64,
-        rows_sha256="1" * 64,
-        template="chat",
-        system=None,
-        chat_template=None,
-        chat_template_kwargs={},
-        date="2026-01-01",
-        fold_system=False,
-        params={"seed": 1, "train.method": "prompt_tuning"},
-        code={},
-        versions={},
-    )
-    write_origin(Path("models/adapter"), origin)
-    return origin
 
 
 def page() -> str:
