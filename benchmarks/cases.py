@@ -111,7 +111,7 @@ def tokenize(runner: Runner) -> list[Line]:
     project, data = runner.folder / "tokenize", runner.folder / "alpaca.json"
     if not project.exists():
         rows.many_alpaca_rows(data, count)
-        rows.prepare_project(project, data, max_samples=count)
+        rows.prepare_project(project, ("fetch_data", "prepare"), rows.alpaca_params(data, max_samples=count))
     shared = {"project": str(project), "max_length": rows.MAX_LENGTH, "workers": load_params().threads}
     sides = ("map", "map, workers", "ours")
     measured = runner.medians(*({"kind": "tokenize", "side": side, **shared} for side in sides))

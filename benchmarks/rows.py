@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from softprompt.runtime.paths import BASE_MODEL, TOKENIZED
 
 ALPACA = Path(os.environ.get("ALPACA", "../shared/data/alpaca_zh_demo.json"))
 MAX_LENGTH = 256
+Sections = dict[str, dict[str, Any]]
 DEFAULT_ROWS = str(TOKENIZED / "train.arrow")
 
 
@@ -54,9 +56,17 @@ def pick(path: str, count: int, length: int | None = None) -> Any:
 def alpaca_project(folder: Path) -> Path:
     """A project in `folder` with the Alpaca file as its data, tokenized; returns the training rows' path."""
     if not folder.exists():
-        prepare_project(folder, ALPACA.resolve(), max_samples=None)
-        run_module("stages.tokenize", folder=folder)
+        prepare_project(folder, ("fetch_data", "prepare", "tokenize"), alpaca_params(ALPACA))
     return folder / DEFAULT_ROWS
+
+
+def alpaca_params(data: Path, max_samples: int | None = None, max_length: int = MAX_LENGTH) -> Sections:
+    """Changes of params.yaml that take the Alpaca file `data`, by section."""
+    return {
+        "data": {"source": str(data.resolve()), "sha256": None, "split": "train"},
+        "prepare": {"max_samples": max_samples},
+        "tokenize": {"template": "chat", "system": None, "max_length": max_length},
+    }
 
 
 def many_alpaca_rows(path: Path, count: int) -> None:
@@ -67,19 +77,25 @@ def many_alpaca_rows(path: Path, count: int) -> None:
     path.write_text(json.dumps(numbered, ensure_ascii=False), encoding="utf-8")
 
 
-def prepare_project(folder: Path, data: Path, max_samples: int | None) -> None:
-    """Set up a project of the pipeline in `folder`, with this repository's base model, up to its prepare stage."""
+def prepare_project(folder: Path, stages: Iterable[str], changes: Sections) -> None:
+    """Set up a project of the pipeline in `folder`, and run `stages` there, such as fetch_data.
+
+    Args:
+        folder: is made anew.
+        stages: by name. Where fetch_model is none of them, the project has this repository's base model.
+        changes: of this repository's params.yaml, by section.
+    """
     from ruamel.yaml import YAML
 
     yaml = YAML()
     params = yaml.load(Path("params.yaml"))
-    params["data"] |= {"source": str(data), "sha256": None, "split": "train"}
-    params["prepare"]["max_samples"] = max_samples
-    params["tokenize"] |= {"template": "chat", "system": None, "max_length": MAX_LENGTH}
+    for section, values in changes.items():
+        params[section] |= values
     params["runtime"]["workers"] = params["threads"]
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "models").mkdir(parents=True)
-    (folder / BASE_MODEL).symlink_to(BASE_MODEL.resolve())
     yaml.dump(params, folder / "params.yaml")
-    for stage in ("fetch_data", "prepare"):
+    if "fetch_model" not in stages:
+        (folder / BASE_MODEL).symlink_to(BASE_MODEL.resolve())
+    for stage in stages:
         run_module(f"stages.{stage}", folder=folder)

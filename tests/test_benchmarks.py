@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import rows, search
 from benchmarks.gpu import table
 from benchmarks.speed import machine
 from tests.clones import environment
+from tests.gguf_file import write_gguf
 from tests.toy import ROOT
 
 
@@ -32,18 +34,18 @@ def benchmark(folder: Path, *arguments: str, **variables: Path | str) -> str:
 
 
 def test_speed(finished: Path) -> None:
-    rows = finished / "toy/rows.json"
-    output = benchmark(finished, "benchmarks.speed", "default", "--quick", "--rounds", "1", ALPACA=rows)
+    alpaca = finished / "toy/rows.json"
+    output = benchmark(finished, "benchmarks.speed", "default", "--quick", "--rounds", "1", ALPACA=alpaca)
     assert re.search(r"^\| train, embedded default.* \| [\d.]+x +\| [\d.]+ to [\d.]+ +\|", output, re.M)
     assert not (finished / "results/benchmark.json").exists(), "a quick run writes nothing"
 
 
 def test_a_case_that_is_measured_again_leaves_the_others(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, result = finished / "toy/rows.json", finished / "results/benchmark.json"
+    alpaca, result = finished / "toy/rows.json", finished / "results/benchmark.json"
     monkeypatch.chdir(finished)
     other = {"rounds": 3, "table": [], "measurements": []}
     result.write_text(json.dumps({"machine": machine(), "cases": {"default": other, "tokenize": other}}))
-    benchmark(finished, "benchmarks.speed", "default", "--rounds", "1", ALPACA=rows)
+    benchmark(finished, "benchmarks.speed", "default", "--rounds", "1", ALPACA=alpaca)
     cases = json.loads(result.read_text(encoding="utf-8"))["cases"]
     result.unlink()
     assert list(cases) == ["default", "tokenize"]
@@ -69,3 +71,32 @@ def test_quality(finished: Path) -> None:
     assert re.search(rf"^\| few_shot_4 +\| +\d+ \| +0 \|{losses}", output, re.M)
     assert re.search(rf"^\| prefix_tuning +\| +\d+ \| +[\d,]+ \|{losses}", output, re.M)
     assert not (finished / "results/quality.json").exists(), "only a whole run writes it"
+
+
+def test_search(
+    finished_project: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gemma = finished_project / "gemma.gguf"
+    write_gguf(toy_model, gemma)
+    monkeypatch.setattr(search, "GEMMA", gemma)
+    for module in (search, rows):
+        monkeypatch.setattr(module, "ALPACA", finished_project / "toy/rows.json")
+    monkeypatch.setattr(search, "GEMMA_TEMPLATE", "Q: {instruction} A: ")
+    monkeypatch.setattr(search, "STEPS", 2)
+    few = [("prompt_tuning", "default", {}), ("prompt_tuning", "4 steps", {"max_steps": 4})]
+    monkeypatch.setattr(search, "candidates", lambda: few)
+    monkeypatch.setattr(sys, "argv", ["search", "Gemma, Alpaca", "SmolLM2, Alpaca"])
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    search.main()
+    output, losses = capsys.readouterr().out, json.loads(search.RESULT.read_text(encoding="utf-8"))["losses"]
+    assert list(losses["prompt_tuning"]) == ["default", "4 steps"]
+    assert all(set(of) == {"Gemma, Alpaca", "SmolLM2, Alpaca"} for of in losses["prompt_tuning"].values())
+    assert len(set(losses["prompt_tuning"]["default"].values())) == 2, "another model, another loss"
+    assert re.search(r"^\| prompt_tuning +\| 4 steps +\| +[+-]0\.\d{3} \| +[+-]0\.\d{3} \|$", output, re.M)
+
+    def again(change: object) -> float:
+        raise AssertionError("what was measured is not measured again")
+
+    monkeypatch.setattr(search, "validation_loss", again)
+    search.main()
+    assert search.table(losses) in capsys.readouterr().out
