@@ -18,14 +18,16 @@ from datasets import Dataset
 from benchmarks.quality import trained
 from benchmarks.rows import ALPACA, Sections, alpaca_params, check_alpaca, prepare_project
 from benchmarks.speed import machine
-from softprompt.config import Params, load_params
+from softprompt.config import load_params
+from softprompt.config.train import Train
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.markdown import table as markdown_table
 from softprompt.runtime.outputs import verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, RESULTS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
-from softprompt.training.methods import METHODS
+from softprompt.training.base import load_base_model
+from softprompt.training.methods import learning_rate
 
 RESULT = RESULTS / "search.json"
 GEMMA = Path(os.environ.get("GEMMA", "data/local/gemma-3-270m-q4_k_m.gguf"))
@@ -44,17 +46,15 @@ Results = dict[str, dict[str, dict[str, float]]]  # validation loss by method, c
 
 
 def candidates() -> list[tuple[str, str, dict[str, Any]]]:
-    """Method, name and values of each change of the `train` section, the ones that matter most first."""
-    rates: list[tuple[str, str, dict[str, Any]]] = []
-    for method in ("prompt_tuning", "prefix_tuning", "lora"):
-        default = METHODS[method].learning_rates["adamw_torch"]
-        rates.append((method, f"default: {default:g}, linear, warm-up 0.05", {}))
-        rates += [(method, f"learning rate {rate:g}", {"learning_rate": rate}) for rate in (default / 3, default * 3)]
-    lengths = [
-        (method, f"{length} tokens", {"num_virtual_tokens": length})
-        for method, choices in LENGTHS.items()
-        for length in choices
-    ]
+    """Method, name and values of each change of the `train` section, the ones that matter most first.
+
+    `times` changes the method's own learning rate.
+    """
+    rates: dict[str, dict[str, Any]] = {
+        "default": {},
+        "learning rate / 3": {"times": 1 / 3},
+        "learning rate x 3": {"times": 3.0},
+    }
     others: dict[str, dict[str, Any]] = {
         f"{2 * STEPS} steps": {"max_steps": 2 * STEPS},
         "no warm-up": {"warmup_ratio": 0.0},
@@ -62,7 +62,15 @@ def candidates() -> list[tuple[str, str, dict[str, Any]]]:
         "cosine": {"lr_scheduler_type": "cosine"},
         "constant after warm-up": {"lr_scheduler_type": "constant_with_warmup"},
     }
-    return rates + lengths + [(method, name, change) for name, change in others.items() for method in LENGTHS]
+    return [
+        *((method, name, change) for method in (*LENGTHS, "lora") for name, change in rates.items()),
+        *(
+            (method, f"{length} tokens", {"num_virtual_tokens": length})
+            for method, lengths in LENGTHS.items()
+            for length in lengths
+        ),
+        *((method, name, change) for name, change in others.items() for method in LENGTHS),
+    ]
 
 
 def prepare_work(folder: Path, gemma: bool, alpaca: bool) -> None:
@@ -83,13 +91,14 @@ def validation_loss(change: dict[str, Any]) -> float:
 
     It is measured before training and at its end, and the lower one counts, as for every kept prompt.
     """
-    params, rows = (
-        load_params(),
-        {split: Dataset.from_file(f"{TOKENIZED}/{split}.arrow") for split in ("train", "validation")},
-    )
-    train = {**params.train.model_dump(), "max_steps": STEPS, **change}
-    train["eval_steps"] = train["max_steps"]
-    _, progress = trained(Params.model_validate({**params.model_dump(), "seed": SEED, "train": train}), rows)
+    params = load_params()
+    rows = {split: Dataset.from_file(f"{TOKENIZED}/{split}.arrow") for split in ("train", "validation")}
+    times = change.get("times", 1.0)
+    changed = {**params.train.model_dump(), "max_steps": STEPS, **change, "init": None, "learning_rate": None}
+    train = Train.model_validate({key: value for key, value in changed.items() if key != "times"})
+    rate = times * learning_rate(train, load_base_model(BASE_MODEL, params))
+    train = train.model_copy(update={"learning_rate": rate, "eval_steps": train.max_steps})
+    _, progress = trained(params.model_copy(update={"seed": SEED, "train": train}), rows)
     return progress.best_loss
 
 
@@ -124,7 +133,7 @@ def search(work: str, result: Path) -> None:
     for method, name, change in candidates():
         if work in earlier(result).get(method, {}).get(name, {}):
             continue
-        loss = validation_loss({"method": method, "init": None, "learning_rate": None, **change})
+        loss = validation_loss({"method": method, **change})
         print(f"{work}, {method}, {name}: {loss:.4f}", flush=True)
         losses = earlier(result)  # again: two works may be run at once
         losses.setdefault(method, {}).setdefault(name, {})[work] = loss

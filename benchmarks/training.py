@@ -89,7 +89,8 @@ def train(
 
 def _by_learn(model: SharedPrefixModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
     """Seconds of the loop and the loss of each step, by `softprompt.training.training.learn`."""
-    accelerator, optimizer = Accelerator(cpu=True), make_optimizer(list(model.prompt_encoder.parameters()), train)
+    accelerator = Accelerator(cpu=True)
+    optimizer = make_optimizer(list(model.prompt_encoder.parameters()), train, LEARNING_RATE)
     rows, losses, step = rows.with_format("numpy"), [], train.batch_size * train.gradient_accumulation_steps
     start = time.perf_counter()
     for begin in range(0, len(rows), step):

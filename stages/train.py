@@ -38,6 +38,7 @@ def main(params: Params) -> None:
     from softprompt.training.card import model_card
     from softprompt.training.examples import taken_as_demonstrations
     from softprompt.training.initialise import new_soft_prompt
+    from softprompt.training.methods import learning_rate
     from softprompt.training.resume import checkpoint_folder, key_of_the_run
     from softprompt.training.show import peak_memory
     from softprompt.training.trackers import check_trackers, tracking
@@ -88,8 +89,11 @@ def main(params: Params) -> None:
         set_base_name(model.active_peft_config, base)
         # Of the frozen embeddings nothing is saved; "auto" would look for the base model by its name to find that out.
         model.save_pretrained(str(folder), save_embedding_layers=False)
-        card = model_card(base, params.train, model.virtual_tokens, loss, step)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        rate = learning_rate(params.train, base_model)
+        (folder / "README.md").write_text(
+            model_card(base, params.train, model.virtual_tokens, rate=rate, validation_loss=loss, step=step),
+            encoding="utf-8",
+        )
         write_origin(folder, origin)
     what = f"{model.virtual_tokens} virtual tokens" if model.virtual_tokens else f"LoRA of rank {params.train.lora_r}"
     print(f"train: {what}; validation loss {loss:.4f} at step {step}; at most {peak_memory()} of memory")

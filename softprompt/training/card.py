@@ -5,10 +5,9 @@ from pathlib import Path
 
 from softprompt.config.train import Train
 from softprompt.provenance.base_name import card_header, how_to_load
-from softprompt.training.methods import learning_rate
 
 
-def model_card(base: Path, train: Train, virtual_tokens: int, validation_loss: float, step: int) -> str:
+def model_card(base: Path, train: Train, virtual_tokens: int, *, rate: float, validation_loss: float, step: int) -> str:
     """README.md of the adapter, in the hub's format: what it is, how it was made, how to load it.
 
     It says nothing that the train stage doesn't read: a card must not go stale when another stage's params change.
@@ -17,6 +16,7 @@ def model_card(base: Path, train: Train, virtual_tokens: int, validation_loss: f
         base: the base model's folder.
         train: the section.
         virtual_tokens: of the prompt.
+        rate: the peak learning rate.
         validation_loss: in nats per answer token.
         step: whose prompt it is.
     """
@@ -37,7 +37,7 @@ def model_card(base: Path, train: Train, virtual_tokens: int, validation_loss: f
 
 # {kind} for {source}
 
-{what}, {train.optim} with a peak learning rate of {learning_rate(train):g},
+{what}, {train.optim} with a peak learning rate of {rate:g},
 {train.lr_scheduler_type} schedule, {rows} rows a step. This is the state of step {step},
 where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
 

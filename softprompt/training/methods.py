@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from softprompt.config.train import Train
 
@@ -18,10 +20,12 @@ class Method:
     Attributes:
         config: from the `train` section, the base model's folder and its configuration to PEFT's configuration.
         learning_rates: default peak learning rate by optimizer.
+        of_embeddings: whether these are in units of `embedding_size`.
     """
 
     config: Callable[[Train, Path, PretrainedConfig], PeftConfig]
     learning_rates: dict[str, float]
+    of_embeddings: bool = False
 
 
 def prompt_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
@@ -70,9 +74,9 @@ def _common(train: Train, base: Path) -> dict[str, Any]:
 
 
 METHODS = {
-    # 0.3 with Adafactor: Lester et al., section 3. AdamW: PEFT's examples have 1e-3 (its comparison of methods) to 3e-2
-    # (its notebook); of 1e-2, 2e-2 and 3e-2 the last had the lowest validation loss, with shuffled batches.
-    "prompt_tuning": Method(prompt_tuning, {"adamw_torch": 3e-2, "adafactor": 0.3}),
+    # In units of the model's embeddings. Of 1e-2, 3e-2 and 9e-2 the second is best for SmolLM2, whose embeddings have a
+    # size of 0.13; Gemma 3's have 1.03, and there 3e-2 loses 0.08 nats (docs/engine.md has the search).
+    "prompt_tuning": Method(prompt_tuning, {"adamw_torch": 0.23, "adafactor": 0.23}, of_embeddings=True),
     # PEFT's comparison has 1e-4 in 5,000 steps. An encoder's layers take no more than what layers usually take; 1e-3
     # and 3e-3 were compared.
     "p_tuning": Method(p_tuning, {"adamw_torch": 1e-3, "adafactor": 1e-3}),
@@ -84,6 +88,23 @@ METHODS = {
 }
 
 
-def learning_rate(train: Train) -> float:
-    """`train.learning_rate`, or the method's default for the optimizer."""
-    return train.learning_rate or METHODS[train.method].learning_rates[train.optim]
+def learning_rate(train: Train, model: PreTrainedModel) -> float:
+    """`train.learning_rate`, or the method's default for the optimizer and the base `model`."""
+    if train.learning_rate is not None:
+        return train.learning_rate
+    method = METHODS[train.method]
+    rate = method.learning_rates[train.optim]
+    # In two digits, so that no machine's last bits are in it.
+    return float(f"{rate * embedding_size(model):.1e}") if method.of_embeddings else rate
+
+
+def embedding_size(model: PreTrainedModel) -> float:
+    """Root mean square of a token's embedding as the first layer gets it: the median over 4,096 tokens, evenly spread.
+
+    Models differ in it by an order of magnitude, and what a step of training changes is relative to it.
+    """
+    layer = model.get_input_embeddings()
+    ids = np.linspace(0, model.config.get_text_config().vocab_size - 1, 4096, dtype=np.int64)
+    with torch.no_grad():
+        rows = layer(torch.from_numpy(ids).to(model.device)).float().cpu()
+    return float(rows.square().mean(dim=1).sqrt().median())

@@ -69,11 +69,12 @@ def tune(
     train_rows = rows["train"].with_format("numpy", columns=["input_ids", "labels"])
     order = Shuffled(len(train_rows), train.batch_size * train.gradient_accumulation_steps, params.seed)
     last = train.max_steps or math.ceil(train.num_train_epochs * order.steps_an_epoch)
-    trained = trained_in(model, train, last)
+    rate = learning_rate(train, model.frozen)
+    trained = trained_in(model, train, rate, last)
     optimizer, scheduler = trained.optimizer, trained.scheduler
     progress = _resumed(checkpoints, trained)
     curves = Curves(live, trackers or Trackers(), progress.history, last)
-    smaller_steps = f"a lower train.learning_rate (now {learning_rate(train):g}), or a train.max_grad_norm"
+    smaller_steps = f"a lower train.learning_rate (now {rate:g}), or a train.max_grad_norm"
 
     def add(**measured: float) -> None:
         entry = {"step": progress.step, **measured}
@@ -103,12 +104,12 @@ def tune(
             step_rows = rows_at(train_rows, order.of_step(progress.step + 1))
             loss, norm = learn(model, optimizer, accelerator, step_rows, train)
             check_finite(model, loss, f"train: the loss of step {progress.step + 1}", smaller_steps)
-            rate = float(scheduler.get_last_lr()[0])
+            now = float(scheduler.get_last_lr()[0])
             optimizer.step()
             scheduler.step()
             progress.step += 1
             curves.learned(sum(len(row["input_ids"]) for row in step_rows), time.perf_counter() - start, norm)
-            add(**{"train/loss": loss, "learning_rate": rate})
+            add(**{"train/loss": loss, "learning_rate": now})
             if progress.step % train.eval_steps == 0 or progress.step == last:
                 validate()
             stop = interrupt.anywhere()
@@ -169,17 +170,16 @@ def learn(
     return tuple(torch.stack([total, norm.to(precise)]).tolist())  # a GPU is waited for here, once a step
 
 
-def trained_in(model: SharedPrefixModel, train: Train, last: int) -> Trained:
-    """What is trained in `model` in `last` steps, with its optimizer and the scheduler of the learning rate."""
+def trained_in(model: SharedPrefixModel, train: Train, rate: float, last: int) -> Trained:
+    """What is trained in `model` in `last` steps, with its optimizer and the scheduler of its peak learning `rate`."""
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    optimizer = make_optimizer(list(weights.values()), train)
+    optimizer = make_optimizer(list(weights.values()), train, rate)
     warmup = math.ceil(last * train.warmup_ratio)
     return Trained(weights, optimizer, get_scheduler(train.lr_scheduler_type, optimizer, warmup, last))
 
 
-def make_optimizer(weights: list[nn.Parameter], train: Train) -> Optimizer:
-    """The optimizer of `weights`, without weight decay."""
-    rate = learning_rate(train)
+def make_optimizer(weights: list[nn.Parameter], train: Train, rate: float) -> Optimizer:
+    """The optimizer of `weights` with a peak learning `rate`, without weight decay."""
     if train.optim == "adafactor":
         return Adafactor(weights, lr=rate, scale_parameter=False, relative_step=False)
     return AdamW(weights, lr=rate, weight_decay=0.0)
