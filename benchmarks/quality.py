@@ -23,16 +23,17 @@ from softprompt.data.templates.demonstrations import demonstrations
 from softprompt.data.tokens import context_of
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.row_losses import row_losses
-from softprompt.provenance.origin import origin_of_a_run
-from softprompt.report.recipes import QUALITY, measured_on
+from softprompt.provenance.origin import base_hash
+from softprompt.report.recipes import QUALITY, read_quality
 from softprompt.runtime.guard import exit_on_input_error
 from softprompt.runtime.markdown import table as markdown_table
-from softprompt.runtime.outputs import verified, write_json
+from softprompt.runtime.outputs import fingerprint, verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, SPLITS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
 from softprompt.training.base import hard_prompt_tokens, load_base_model
 from softprompt.training.examples import taken_as_demonstrations
 from softprompt.training.initialise import new_soft_prompt
+from softprompt.training.methods import learning_rate
 from softprompt.training.saving import Progress
 from softprompt.training.training import tune
 
@@ -71,11 +72,24 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def trained(params: Params, rows: dict[str, Dataset]) -> tuple[SharedPrefixModel, Progress]:
-    """Train by `params` on the project in the current folder: the model in its best state, and how it got there."""
+def here() -> dict[str, str | None]:
+    """`softprompt.report.recipes.measured_on` of the project in the current folder."""
+    return {"base_sha256": base_hash(BASE_MODEL), "rows_sha256": fingerprint(TOKENIZED)}
+
+
+def trained(params: Params, rows: dict[str, Dataset], times: float = 1) -> tuple[SharedPrefixModel, Progress]:
+    """Train by `params` on the project in the current folder: the model in its best state, and how it got there.
+
+    Args:
+        params: the pipeline's.
+        rows: `train` and `validation`, tokenized.
+        times: the learning rate is so many times that of `params`.
+    """
     base, tokenizer = load_base_model(BASE_MODEL, params), AutoTokenizer.from_pretrained(BASE_MODEL)
     shown, left = taken_as_demonstrations(rows["train"], TRAIN_ROWS, template(tokenizer), params.train, params.seed)
     model = new_soft_prompt(base, tokenizer, BASE_MODEL, params.train, seed=params.seed, demonstrations=shown.ids)
+    rate = times * learning_rate(params.train, model)
+    params = params.model_copy(update={"train": params.train.model_copy(update={"learning_rate": rate})})
     with (
         tempfile.TemporaryDirectory() as folder,
         Live(str(Path(folder) / "live"), save_dvc_exp=False, dvcyaml=None) as live,
@@ -144,9 +158,14 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return markdown_table(lines, texts=1)
 
 
-def earlier(settings: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    """What was measured of all recipes with the same settings; those that are run now replace it."""
-    kept = json.loads(QUALITY.read_text(encoding="utf-8")) if QUALITY.exists() else {}
+def earlier(settings: dict[str, Any]) -> dict[str, Any]:
+    """What was measured of all recipes with the same settings; those that are run now replace it.
+
+    Raises:
+        InputError: if the file is not what this benchmark writes.
+    """
+    quality = read_quality()
+    kept = quality.model_dump() if quality else {}
     return kept["recipes"] if {key: kept.get(key) for key in settings} == settings else {}
 
 
@@ -164,6 +183,15 @@ def main() -> None:
     verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare"), verified(TOKENIZED, "tokenize")
     quiet_libraries()
     rows = {split: Dataset.from_file(str(TOKENIZED / f"{split}.arrow")) for split in SPLITS}
+    settings = {
+        "machine": machine(),
+        **here(),
+        "epochs": params.train.num_train_epochs,
+        "max_steps": params.train.max_steps,
+        "rows_a_step": params.train.batch_size * params.train.gradient_accumulation_steps,
+    }
+    is_whole = arguments.set == "{}" and arguments.seeds == SEEDS
+    known = earlier(settings) if is_whole else {}  # now: a damaged file must not cost what is measured
     results: dict[str, dict[str, dict[str, float]]] = {}
     for seed in arguments.seeds:
         for recipe in arguments.recipes or every:
@@ -175,16 +203,9 @@ def main() -> None:
             results.setdefault(recipe, {})[str(seed)] = losses
             print(f"{recipe}, seed {seed}: {losses}", flush=True)
     print(table(results))
-    if arguments.set == "{}" and arguments.seeds == SEEDS:
-        settings = {
-            "machine": machine(),
-            **measured_on(origin_of_a_run()),
-            "epochs": params.train.num_train_epochs,
-            "max_steps": params.train.max_steps,
-            "rows_a_step": params.train.batch_size * params.train.gradient_accumulation_steps,
-        }
-        known = {**earlier(settings), **results}
-        write_json(QUALITY, {**settings, "recipes": {recipe: known[recipe] for recipe in every if recipe in known}})
+    known |= results
+    if is_whole:
+        write_json(QUALITY, {**settings, "recipes": {name: known[name] for name in every if name in known}})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from benchmarks.quality import trained
+from benchmarks.quality import here, trained
 from benchmarks.rows import ALPACA, Sections, alpaca_params, check_alpaca, prepare_project
 from benchmarks.speed import machine
 from softprompt.config import load_params
@@ -26,8 +26,7 @@ from softprompt.runtime.markdown import table as markdown_table
 from softprompt.runtime.outputs import verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, RESULTS, TOKENIZED
 from softprompt.runtime.progress import quiet_libraries
-from softprompt.training.base import load_base_model
-from softprompt.training.methods import learning_rate
+from softprompt.training.methods import METHODS
 
 RESULT = RESULTS / "search.json"
 GEMMA = Path(os.environ.get("GEMMA", "data/local/gemma-3-270m-q4_k_m.gguf"))
@@ -93,12 +92,10 @@ def validation_loss(change: dict[str, Any]) -> float:
     """
     params = load_params()
     rows = {split: Dataset.from_file(f"{TOKENIZED}/{split}.arrow") for split in ("train", "validation")}
-    times = change.get("times", 1.0)
-    changed = {**params.train.model_dump(), "max_steps": STEPS, **change, "init": None, "learning_rate": None}
-    train = Train.model_validate({key: value for key, value in changed.items() if key != "times"})
-    rate = times * learning_rate(train, load_base_model(BASE_MODEL, params))
-    train = train.model_copy(update={"learning_rate": rate, "eval_steps": train.max_steps})
-    _, progress = trained(params.model_copy(update={"seed": SEED, "train": train}), rows)
+    values = {"max_steps": STEPS, **change, "init": None, "learning_rate": None}
+    times = values.pop("times", 1.0)
+    train = Train.model_validate({**params.train.model_dump(), **values, "eval_steps": values["max_steps"]})
+    _, progress = trained(params.model_copy(update={"seed": SEED, "train": train}), rows, times)
     return progress.best_loss
 
 
@@ -118,26 +115,40 @@ def table(results: Results) -> str:
 
 
 def settings() -> dict[str, Any]:
-    """What all losses of a file have in common."""
-    return {"machine": machine(), "seed": SEED, "steps": STEPS, "alpaca_length": ALPACA_LENGTH}
+    """What all losses of a file have in common; where it is another, they are measured anew."""
+    train = load_params().train.model_dump(mode="json", exclude={"gradient_accumulation_steps"})
+    rates = {name: method.learning_rates["adamw_torch"] for name, method in METHODS.items()}
+    kept = {"seed": SEED, "steps": STEPS, "alpaca_length": ALPACA_LENGTH}
+    return {"machine": machine(), **kept, "learning_rates": rates, "train": train}
 
 
-def earlier(result: Path) -> Results:
-    """What the file `result` has of the same machine and settings."""
-    kept = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
-    return kept["losses"] if {key: kept.get(key) for key in settings()} == settings() else {}
+def earlier(result: Path) -> dict[str, Any]:
+    """What the file `result` has of the same machine and settings: `works`, what each is, and `losses`.
+
+    Raises:
+        InputError: if it is no JSON.
+    """
+    try:
+        kept = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
+    except ValueError as error:
+        raise InputError(f"{result} can't be read ({error}); mend it, or move it away") from None
+    if {key: kept.get(key) for key in settings()} != settings():
+        return {"works": {}, "losses": {}}
+    return {"works": kept["works"], "losses": kept["losses"]}
 
 
 def search(work: str, result: Path) -> None:
     """Run every candidate on `work` that the file `result` lacks, in the project in the current folder."""
+    found = earlier(result)
+    losses, is_known = found["losses"], found["works"].get(work) == here()
+    found["works"][work] = here()
     for method, name, change in candidates():
-        if work in earlier(result).get(method, {}).get(name, {}):
+        of_work = losses.setdefault(method, {}).setdefault(name, {})
+        if is_known and work in of_work:
             continue
-        loss = validation_loss({"method": method, **change})
-        print(f"{work}, {method}, {name}: {loss:.4f}", flush=True)
-        losses = earlier(result)  # again: two works may be run at once
-        losses.setdefault(method, {}).setdefault(name, {})[work] = loss
-        write_json(result, {**settings(), "losses": losses})
+        of_work[work] = validation_loss({"method": method, **change})
+        print(f"{work}, {method}, {name}: {of_work[work]:.4f}", flush=True)
+        write_json(result, {**settings(), **found})
 
 
 def main() -> None:
@@ -162,7 +173,7 @@ def main() -> None:
             prepare_work(Path(folder) / "project", *WORKS[work])
             with contextlib.chdir(Path(folder) / "project"):
                 search(work, result)
-    print(table(earlier(result)))
+    print(table(earlier(result)["losses"]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ NAME = "search"
 def changes(trial: optuna.Trial) -> dict[str, float | int]:
     """The params that a trial tries, by dotted name."""
     return {
-        "train.learning_rate": round(trial.suggest_float("learning_rate", 1e-3, 1e-1, log=True), 6),
+        "train.learning_rate": round(trial.suggest_float("learning_rate", 1e-3, 0.5, log=True), 6),
         "train.num_virtual_tokens": trial.suggest_int("num_virtual_tokens", 5, 100, log=True),
     }
 

@@ -66,6 +66,8 @@ def main(params: Params) -> None:
         rows["train"], prepared / "train.parquet", template, params.train, params.seed
     )
     model = new_soft_prompt(base_model, tokenizer, base, params.train, seed=params.seed, demonstrations=shown.ids)
+    # Before training, which changes the prompt that the default goes with.
+    train = params.train.model_copy(update={"learning_rate": learning_rate(params.train, model)})
     if not distributed.is_first():  # it trains along; the first one writes
         with naming_parameter(REMEDY):
             tune(model, rows, params, distributed.share(None), None)
@@ -89,11 +91,7 @@ def main(params: Params) -> None:
         set_base_name(model.active_peft_config, base)
         # Of the frozen embeddings nothing is saved; "auto" would look for the base model by its name to find that out.
         model.save_pretrained(str(folder), save_embedding_layers=False)
-        rate = learning_rate(params.train, base_model)
-        (folder / "README.md").write_text(
-            model_card(base, params.train, model.virtual_tokens, rate=rate, validation_loss=loss, step=step),
-            encoding="utf-8",
-        )
+        (folder / "README.md").write_text(model_card(base, train, model.virtual_tokens, loss, step), encoding="utf-8")
         write_origin(folder, origin)
     what = f"{model.virtual_tokens} virtual tokens" if model.virtual_tokens else f"LoRA of rank {params.train.lora_r}"
     print(f"train: {what}; validation loss {loss:.4f} at step {step}; at most {peak_memory()} of memory")

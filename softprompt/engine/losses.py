@@ -16,8 +16,9 @@ from softprompt.engine.forwards import replaced_forward
 
 # Labels whose logits are alive at once. Each chunk reads the whole output layer, forward and backward, so it needs as
 # many labels as keep the processor busy meanwhile. On two cores of an Intel Xeon, 256 are 1.9 times as fast as 32 at
-# Gemma 3's vocabulary, and 1.5 times as fast as 55 at Qwen2.5's, where a chunk then has 155 MB. An H100 does some 300
-# operations in the time of a byte (989 TFLOP/s by 3.35 TB/s); 2**27 logits are 880 labels of Qwen2.5's, and 512 MiB.
+# Gemma 3's vocabulary, and 1.5 times as fast as 55 at Qwen2.5's; the logits then take 268 or 156 MB, and their gradient
+# as much. An H100 does some 300 operations in the time of a byte (989 TFLOP/s by 3.35 TB/s); 2**27 logits are 880
+# labels of Qwen2.5's, and 512 MiB.
 LABELS_AT_ONCE, GPU_LOGITS_AT_ONCE = 256, 2**27
 
 
@@ -101,8 +102,8 @@ def label_losses(model: PreTrainedModel, states: Tensor, labels: Tensor) -> Tens
         states: the last hidden states that predict the labels.
         labels: token ids.
     """
-    on_a_gpu = max(1, GPU_LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
-    chunk = LABELS_AT_ONCE if states.device.type == "cpu" else on_a_gpu
+    on_cpu = states.device.type == "cpu"
+    chunk = LABELS_AT_ONCE if on_cpu else max(1, GPU_LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
     return _LabelLosses.apply(states, labels, lambda rows: head_logits(model, rows), chunk)
 
 

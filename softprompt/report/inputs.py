@@ -9,7 +9,7 @@ from typing import Any
 from softprompt.evaluation.names import baselines, measured
 from softprompt.evaluation.recorded import TRAIN_METRICS, TrainMetrics, checked, read_metrics
 from softprompt.report.adapter_size import AdapterSize, adapter_size
-from softprompt.report.recipes import Recipe, read_recipes
+from softprompt.report.recipes import Comparison, read_recipes
 from softprompt.report.seeds import Seeds, read_seeds
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import required
@@ -27,7 +27,7 @@ class Results:
         metrics, prepare, tokenize, train, virtual_tokens: the files of these names in results/.
         adapter: what it is, and how large.
         seeds: test losses of the same training with other seeds, if a sweep measured them.
-        recipes: other methods on the same model and rows, worst first, if they were measured.
+        others: other methods on the same model and rows, if they were measured.
         rows: predictions.parquet, a dict per test row; what a row does not have is None.
         training, validation, learning_rate: (step, value) pairs; losses in nats per label token.
     """
@@ -39,7 +39,7 @@ class Results:
     virtual_tokens: dict[str, Any]
     adapter: AdapterSize
     seeds: Seeds | None
-    recipes: list[Recipe]
+    others: Comparison | None
     rows: list[dict[str, Any]]
     training: Curve
     validation: Curve
@@ -63,7 +63,7 @@ def load_results() -> Results:
         virtual_tokens=_read_json("virtual_tokens.json", "evaluate", "tokens"),
         adapter=adapter_size(),
         seeds=read_seeds(ADAPTER),
-        recipes=read_recipes(ADAPTER),
+        others=read_recipes(ADAPTER),
         rows=_read_rows(RESULTS / "predictions.parquet", measured(metrics)),
         training=_read_curve(CURVES / "train/loss.tsv", "loss"),
         validation=_read_curve(CURVES / "validation/loss.tsv", "loss"),

@@ -7,16 +7,15 @@ from softprompt.config.train import Train
 from softprompt.provenance.base_name import card_header, how_to_load
 
 
-def model_card(base: Path, train: Train, virtual_tokens: int, *, rate: float, validation_loss: float, step: int) -> str:
+def model_card(base: Path, train: Train, virtual_tokens: int, validation_loss: float, step: int) -> str:
     """README.md of the adapter, in the hub's format: what it is, how it was made, how to load it.
 
     It says nothing that the train stage doesn't read: a card must not go stale when another stage's params change.
 
     Args:
         base: the base model's folder.
-        train: the section.
+        train: the section, with the learning rate that was used.
         virtual_tokens: of the prompt.
-        rate: the peak learning rate.
         validation_loss: in nats per answer token.
         step: whose prompt it is.
     """
@@ -37,7 +36,7 @@ def model_card(base: Path, train: Train, virtual_tokens: int, *, rate: float, va
 
 # {kind} for {source}
 
-{what}, {train.optim} with a peak learning rate of {rate:g},
+{what}, {train.optim} with a peak learning rate of {train.learning_rate:g},
 {train.lr_scheduler_type} schedule, {rows} rows a step. This is the state of step {step},
 where the validation loss was lowest: {validation_loss:.4f} nats per answer token.
 

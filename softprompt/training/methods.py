@@ -1,16 +1,16 @@
 """Tuning methods: how each builds PEFT's configuration, and its default learning rates. One line in `METHODS` each."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from peft import LoraConfig, PeftConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 
 from softprompt.config.train import Train
+from softprompt.engine.model import SharedPrefixModel
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Method:
     Attributes:
         config: from the `train` section, the base model's folder and its configuration to PEFT's configuration.
         learning_rates: default peak learning rate by optimizer.
-        of_embeddings: whether these are in units of `embedding_size`.
+        of_prompt: whether these are in units of `prompt_size`.
     """
 
     config: Callable[[Train, Path, PretrainedConfig], PeftConfig]
     learning_rates: dict[str, float]
-    of_embeddings: bool = False
+    of_prompt: bool = False
 
 
 def prompt_tuning(train: Train, base: Path, model: PretrainedConfig) -> PeftConfig:
@@ -73,10 +73,12 @@ def _common(train: Train, base: Path) -> dict[str, Any]:
     }
 
 
+# Of the block that `train.residual` trains in place of the prompt's own numbers; of 3e-2 and 3e-3 the better one.
+RESIDUAL_RATE = 3e-3
 METHODS = {
-    # In units of the model's embeddings. Of 1e-2, 3e-2 and 9e-2 the second is best for SmolLM2, whose embeddings have a
-    # size of 0.13; Gemma 3's have 1.03, and there 3e-2 loses 0.08 nats (docs/engine.md has the search).
-    "prompt_tuning": Method(prompt_tuning, {"adamw_torch": 0.23, "adafactor": 0.23}, of_embeddings=True),
+    # A step of a quarter of the prompt's own size, as it begins: 0.03 for SmolLM2, the best of 0.01, 0.03 and 0.09.
+    # Gemma 3's embeddings are eight times as large: 0.03 loses 0.08 nats there (docs/engine.md has the search).
+    "prompt_tuning": Method(prompt_tuning, {"adamw_torch": 0.25, "adafactor": 0.25}, of_prompt=True),
     # PEFT's comparison has 1e-4 in 5,000 steps. An encoder's layers take no more than what layers usually take; 1e-3
     # and 3e-3 were compared.
     "p_tuning": Method(p_tuning, {"adamw_torch": 1e-3, "adafactor": 1e-3}),
@@ -88,23 +90,22 @@ METHODS = {
 }
 
 
-def learning_rate(train: Train, model: PreTrainedModel) -> float:
-    """`train.learning_rate`, or the method's default for the optimizer and the base `model`."""
+def learning_rate(train: Train, model: SharedPrefixModel) -> float:
+    """`train.learning_rate`, or the method's default for the optimizer and the prompt that `model` begins with."""
     if train.learning_rate is not None:
         return train.learning_rate
     method = METHODS[train.method]
     rate = method.learning_rates[train.optim]
-    # In two digits, so that no machine's last bits are in it.
-    return float(f"{rate * embedding_size(model):.1e}") if method.of_embeddings else rate
+    if train.residual and train.method == "prompt_tuning":
+        return RESIDUAL_RATE
+    return float(f"{rate * prompt_size(model):.1e}") if method.of_prompt else rate  # two digits: no machine's last bits
 
 
-def embedding_size(model: PreTrainedModel) -> float:
-    """Root mean square of a token's embedding as the first layer gets it: the median over 4,096 tokens, evenly spread.
+def prompt_size(model: SharedPrefixModel) -> float:
+    """Root mean square of the numbers of the median virtual token; 1 where that is no number, or 0.
 
-    Models differ in it by an order of magnitude, and what a step of training changes is relative to it.
+    Models' embeddings differ in it by an order of magnitude, and what a step of training changes is relative to it.
     """
-    layer = model.get_input_embeddings()
-    ids = np.linspace(0, model.config.get_text_config().vocab_size - 1, 4096, dtype=np.int64)
-    with torch.no_grad():
-        rows = layer(torch.from_numpy(ids).to(model.device)).float().cpu()
-    return float(rows.square().mean(dim=1).sqrt().median())
+    prompt = model.get_submodule("prompt_encoder.default.embedding").get_parameter("weight").detach()
+    size = float(prompt.cpu().square().mean(dim=1).sqrt().median())
+    return size if math.isfinite(size) and size > 0 else 1.0

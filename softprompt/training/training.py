@@ -69,7 +69,7 @@ def tune(
     train_rows = rows["train"].with_format("numpy", columns=["input_ids", "labels"])
     order = Shuffled(len(train_rows), train.batch_size * train.gradient_accumulation_steps, params.seed)
     last = train.max_steps or math.ceil(train.num_train_epochs * order.steps_an_epoch)
-    rate = learning_rate(train, model.frozen)
+    rate = learning_rate(train, model)
     trained = trained_in(model, train, rate, last)
     optimizer, scheduler = trained.optimizer, trained.scheduler
     progress = _resumed(checkpoints, trained)

@@ -14,38 +14,62 @@ from tests.toy import ROOT
 
 
 def losses(tokens: int, trained: int, *tests: float) -> dict[str, dict[str, Any]]:
-    return {str(seed): {"tokens": tokens, "trained": trained, "test": test} for seed, test in enumerate(tests)}
+    of_seed = [{"tokens": tokens, "trained": trained, "validation": 3.0, "test": test} for test in tests]
+    return {str(seed): measured for seed, measured in enumerate(of_seed)}
 
 
+BASE, LORA = losses(0, 0, 2.5, 2.5), losses(0, 2_442_240, 1.75, 1.5)
 RECIPES = {
-    "base_model": losses(0, 0, 2.5, 2.5),
+    "base_model": BASE,
     "prompt_tuning": losses(20, 11_520, 2.0, 2.25),
-    "lora": losses(0, 2_442_240, 1.5, 1.75),
-    "one_of_later": losses(4, 12, 2.25, 2.5),
+    "lora": LORA,
+    "one_of_<later>": losses(4, 12, 2.25, 2.5),
 }
+LENGTH = {"epochs": 0.7, "max_steps": None, "rows_a_step": 16}
 
 
 def page(origin: Origin, recipes: dict[str, Any], **changes: Any) -> str:
-    found = {"base_sha256": origin.base_sha256, "rows_sha256": origin.rows_sha256, "recipes": recipes, **changes}
-    QUALITY.write_text(json.dumps(found), encoding="utf-8")
+    of = {"base_sha256": origin.base_sha256, "rows_sha256": origin.rows_sha256}
+    QUALITY.write_text(json.dumps({**of, **LENGTH, "recipes": recipes, **changes}), encoding="utf-8")
     run_stage(main)
     return " ".join(Path("results/report.html").read_text(encoding="utf-8").split())
 
 
 def test_methods_on_the_same_rows_are_shown_worst_first(origin: Origin) -> None:
     text = page(origin, RECIPES)
-    places = [
-        text.index(name) for name in ("base model</th><td>0</td><td>0</td><td>2.500", "one_of_later", "LoRA</th>")
-    ]
+    shown = ("base model</th><td>0</td><td>0</td><td>2.500", "one_of_&lt;later&gt;", "LoRA</th>")
+    places = [text.index(name) for name in shown]
     assert places == sorted(places)
     assert "<td>2,442,240</td><td>1.625</td><td>1.500, 1.750</td>" in text
-    assert "<strong>LoRA has the lowest loss</strong>: 1.625, the best prompt 2.125" in text
+    assert "was trained for 0.7 epochs with 16 rows a step" in text
+    assert "was trained for 30 steps with" in page(origin, RECIPES, max_steps=30)
     assert "make sweep NAME=method" not in text
 
 
-def test_where_a_prompt_is_best_nothing_is_said_of_lora(origin: Origin) -> None:
-    text = page(origin, {**RECIPES, "prefix_tuning": losses(64, 9, 1.0, 1.0)})
-    assert "LoRA has the lowest" not in text
+def test_lora_is_better_with_every_seed(origin: Origin) -> None:
+    text = page(origin, RECIPES)
+    assert (
+        "<strong>LoRA is better than every prompt</strong>, with every seed: 1.625 on average, prompt tuning 2.125."
+        in text
+    )
+    assert "That of prompt tuning takes 46 kB." in text
+
+
+@pytest.mark.parametrize(
+    "recipes",
+    [
+        {"base_model": BASE, "lora": LORA},
+        {"lora": LORA},
+        {"prompt_tuning": losses(20, 9, 2.0)},
+        {**RECIPES, "prefix_tuning": losses(64, 9, 1.0, 1.0)},
+        {**RECIPES, "prefix_tuning": losses(64, 9, 1.74, 2.0)},
+    ],
+    ids=["no prompt", "alone", "not measured", "worse", "with some seeds"],
+)
+def test_otherwise_nothing_is_said_of_it(origin: Origin, recipes: dict[str, Any]) -> None:
+    text = page(origin, recipes)
+    assert "Other methods on these rows" in text
+    assert "LoRA is better" not in text
 
 
 @pytest.mark.parametrize("other", ["base_sha256", "rows_sha256"])
@@ -61,12 +85,20 @@ def test_nothing_was_measured(origin: Origin) -> None:
     assert "Other methods" not in Path("results/report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("recipes", [{"lora": {}}, {"lora": {"1": {"tokens": 0, "trained": 1, "test": "low"}}}, []])
+def test_what_is_not_trained_is_no_method(origin: Origin) -> None:
+    text = page(origin, {"base_model": BASE})
+    assert "Other methods" not in text
+    assert "make sweep NAME=method" in text
+
+
+@pytest.mark.parametrize(
+    "recipes", [{"lora": {}}, {"lora": {"1": {"tokens": 0, "trained": 1, "test": "low", "validation": 1.0}}}, []]
+)
 def test_what_no_benchmark_has_written(origin: Origin, recipes: Any) -> None:
     with pytest.raises(SystemExit) as exit_:
         page(origin, recipes)
     assert str(exit_.value.code).startswith(f"error: {QUALITY} can't be read (recipes")
-    assert "write {} into it, or run: python -m benchmarks.quality" in str(exit_.value.code)
+    assert "mend it or take an earlier one from git" in str(exit_.value.code)
 
 
 def test_the_repository_has_the_file() -> None:
