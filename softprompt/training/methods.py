@@ -106,6 +106,6 @@ def prompt_size(model: SharedPrefixModel) -> float:
 
     Models' embeddings differ in it by an order of magnitude, and what a step of training changes is relative to it.
     """
-    prompt = model.get_submodule("prompt_encoder.default.embedding").get_parameter("weight").detach()
-    size = float(prompt.cpu().square().mean(dim=1).sqrt().median())
+    embedding: Any = model.get_submodule("prompt_encoder.default.embedding")  # its weight may be made of others
+    size = float(embedding.weight.detach().cpu().square().mean(dim=1).sqrt().median())
     return size if math.isfinite(size) and size > 0 else 1.0
