@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cost, gpu, quality, scale
+from benchmarks import cost, gpu, quality, scale, search
 from benchmarks.cases import CASES
 from benchmarks.table import Line, markdown
 from softprompt.evaluation.headline import headline
+from softprompt.training.methods import METHODS
 from tests.clones import blocks, call, documents, environment
 from tests.toy import ROOT
 
@@ -71,6 +72,29 @@ def test_what_is_trained_beats_what_is_not_with_every_seed() -> None:
         for seed, losses in recipes[recipe].items():
             for baseline in quality.UNTRAINED:
                 assert losses["test"] < recipes[baseline][seed]["test"], (recipe, seed, baseline)
+
+
+def test_the_search_table_is_that_of_the_committed_results() -> None:
+    losses = json.loads((ROOT / "results/search.json").read_text(encoding="utf-8"))["losses"]
+    assert marked("docs/engine.md", "search") == search.table(losses)
+
+
+def test_the_search_found_no_better_defaults() -> None:
+    """For prompts, of learning rate, warm-up and schedule: at most by what seeds move.
+
+    LoRA's rate is SmolLM2's, and docs/engine.md says that Gemma's is another.
+    """
+    found = json.loads((ROOT / "results/search.json").read_text(encoding="utf-8"))
+    rates = {name: method.learning_rates["adamw_torch"] for name, method in METHODS.items()}
+    assert found["learning_rates"] == rates
+    works = {work for of_change in found["losses"].values() for work in of_change["default"]}
+    assert len(works) >= 2
+    for method in search.LENGTHS:
+        of_change = found["losses"][method]
+        for name, losses in of_change.items():
+            if not re.search("tokens|steps", name):  # these cost more
+                for work, loss in losses.items():
+                    assert loss > of_change["default"][work] - 0.02, (method, name, work)
 
 
 def test_the_default_result_is_real() -> None:
