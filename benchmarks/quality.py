@@ -73,7 +73,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def here() -> dict[str, str | None]:
-    """`softprompt.report.recipes.measured_on` of the project in the current folder."""
+    """What losses are measured on in the project of the current folder: hashes, as in an adapter's origin."""
     return {"base_sha256": base_hash(BASE_MODEL), "rows_sha256": fingerprint(TOKENIZED)}
 
 
@@ -203,8 +203,8 @@ def main() -> None:
             results.setdefault(recipe, {})[str(seed)] = losses
             print(f"{recipe}, seed {seed}: {losses}", flush=True)
     print(table(results))
-    known |= results
     if is_whole:
+        known |= results
         write_json(QUALITY, {**settings, "recipes": {name: known[name] for name in every if name in known}})
 
 

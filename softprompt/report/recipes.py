@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from softprompt.evaluation.recorded import Count, Part, as_checked
-from softprompt.provenance.origin import Origin, load_origin
+from softprompt.provenance.origin import load_origin
 from softprompt.report.seeds import NONE
 from softprompt.runtime.paths import RESULTS
 
@@ -103,11 +103,6 @@ class Comparison:
         return None
 
 
-def measured_on(origin: Origin) -> dict[str, str | None]:
-    """What losses have to have in common to be compared."""
-    return {"base_sha256": origin.base_sha256, "rows_sha256": origin.rows_sha256}
-
-
 def read_quality() -> Quality | None:
     """The file; None where nothing was measured.
 
@@ -128,7 +123,8 @@ def read_recipes(adapter: Path) -> Comparison | None:
     quality = read_quality()
     if quality is None:
         return None
-    if {"base_sha256": quality.base_sha256, "rows_sha256": quality.rows_sha256} != measured_on(load_origin(adapter)):
+    origin = load_origin(adapter)
+    if (quality.base_sha256, quality.rows_sha256) != (origin.base_sha256, origin.rows_sha256):
         return None
     recipes = []
     for key, of_seed in quality.recipes.items():
