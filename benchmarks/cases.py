@@ -13,7 +13,8 @@ from softprompt.config import load_params
 from softprompt.runtime.paths import BASE_MODEL
 
 BASE = BASE_MODEL.as_posix()
-SIDES = ("peft", "peft, our products", "peft, compiled", "ours")
+SIDES = ("peft", "peft, our products", "peft, compiled", "ours", "ours, fastest")
+COLUMNS = ("baseline", "baseline_helped", "baseline_compiled", "ours", "fastest")  # of the sides, see `Line`
 INFERENCE_SIDES = ("peft", "peft, length-grouped", "ours")
 
 
@@ -39,12 +40,12 @@ def qwen(runner: Runner) -> list[Line]:
     """A large vocabulary. All rows have 256 tokens, so that the baseline has no padding either."""
     sides = _training(runner, _alpaca_rows(runner), batch_size=8, steps=1, model=_qwen(runner), length=rows.MAX_LENGTH)
     measured = _medians(runner, sides)
-    baseline, helped, compiled, engine = (figures["mib_above_weights"] for figures in measured)
+    mib = {name: figures["mib_above_weights"] for name, figures in zip(COLUMNS, measured, strict=True)}
     work = "train, Qwen2.5-0.5B's architecture, 256 tokens, 20 virtual tokens, 8 rows"
-    memory, reached = f"{work}: peak memory", engine <= baseline / 2
+    reached = mib["ours"] <= mib["baseline"] / 2
     return [
         _speed(work, measured, 1.8, "all rows have 256 tokens"),
-        Line(memory, "MiB above the weights", baseline, helped, compiled, engine, None, "at most 0.5x", reached),
+        Line(f"{work}: peak memory", "MiB above the weights", **mib, target="at most 0.5x", reached=reached),
     ]
 
 
@@ -57,12 +58,14 @@ def limit(runner: Runner) -> list[Line]:
     lines = []
     for work, measurements in works.items():
         measured = _medians(runner, measurements)
-        engine = measured[-1]
+        engine = measured[SIDES.index("ours")]
         gemm = {"kind": "gemm", "model": BASE, "shapes": engine["shapes"]}
         (products,) = runner.medians(gemm)
-        shares = [
-            100 * engine["useful_gflop"] / figures["seconds"] / products["fastest_gflops"] for figures in measured
-        ]
+        shares = {
+            column: 100 * engine["useful_gflop"] / figures["seconds"] / products["fastest_gflops"]
+            for column, figures in zip(COLUMNS, measured, strict=True)
+        }
+        reached = max(shares.values()) >= 75
         note = (
             f"useful work at {engine['useful_gflop'] / engine['seconds']:.0f} GFLOP/s; matrix products of its shapes "
             f"{engine['shapes']} at {products['mkl_gflops']:.0f} with MKL (torch.mm), {products['onednn_gflops']:.0f} "
@@ -70,8 +73,7 @@ def limit(runner: Runner) -> list[Line]:
             f"({products['cached_gflops']:.0f} if the processor's cache held every weight)"
         )
         name = f"distance to the limit, {work}"
-        baseline, helped, compiled, ours = shares
-        lines.append(Line(name, "% of it", baseline, helped, compiled, ours, None, "at least 75%", ours >= 75, note))
+        lines.append(Line(name, "% of it", **shares, target="at least 75%", reached=reached, note=note))
     return lines
 
 
@@ -120,7 +122,7 @@ def tokenize(runner: Runner) -> list[Line]:
     note = f"whole processes; in the second column `map` has {shared['workers']} processes, as the stage has"
     return [
         _speed(work, measured, 5.0, note),
-        Line(f"{work}: time", "s", baseline, with_workers, None, ours, None, "under 20 s", ours < 20),
+        Line(f"{work}: time", "s", baseline, with_workers, None, ours, target="under 20 s", reached=ours < 20),
     ]
 
 
@@ -166,16 +168,24 @@ def _medians(runner: Runner, sides: list[Measurement]) -> list[dict[str, Any]]:
 def _speed(work: str, measured: list[dict[str, Any]], target: float | None = None, note: str = "") -> Line:
     """A line of rows per second, whose target is a ratio to the baseline, at least.
 
-    `measured` is of the baseline, helped, compiled where that was measured, and of ours.
+    `measured` is of SIDES, or of the baseline, helped, and of ours.
     """
-    speeds = [figures["rows_per_second"] for figures in measured]
-    first, last = (figures["rounds"] for figures in (measured[0], measured[-1]))
-    ratios = [ours / baseline for baseline, ours in zip(first, last, strict=True)]
-    compiled = speeds[2] if len(speeds) > 3 else None
-    reached = None if target is None else speeds[-1] / speeds[0] >= target
-    spread = min(ratios), max(ratios)
-    wanted = "" if target is None else f"at least {target}x"
-    return Line(work, "rows/s", speeds[0], speeds[1], compiled, speeds[-1], spread, wanted, reached, note)
+    columns = COLUMNS if len(measured) == len(COLUMNS) else ("baseline", "baseline_helped", "ours")
+    figures_of = dict(zip(columns, measured, strict=True))
+    speeds: dict[str, Any] = dict.fromkeys(COLUMNS) | {
+        column: figures["rows_per_second"] for column, figures in figures_of.items()
+    }
+    rounds = zip(figures_of["ours"]["rounds"], figures_of["baseline"]["rounds"], strict=True)
+    ratios = [ours / baseline for ours, baseline in rounds]
+    return Line(
+        work,
+        "rows/s",
+        **speeds,
+        ratios=(min(ratios), max(ratios)),
+        target="" if target is None else f"at least {target}x",
+        reached=None if target is None else speeds["ours"] / speeds["baseline"] >= target,
+        note=note,
+    )
 
 
 def _equal(answers: list, others: list) -> int:

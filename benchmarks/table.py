@@ -17,7 +17,8 @@ class Line:
         baseline_helped: the usual way with an advantage that is not the engine's: in training our matrix products, in
             evaluation length-grouped batches, in generation batches at all.
         baseline_compiled: the usual way under torch.compile.
-        ours: this pipeline.
+        ours: this pipeline, by its defaults.
+        fastest: this pipeline by `cpu_matmul: auto` and `train.torch_compile: true`.
         ratios: ours by the baseline's, the least and the most of all rounds.
         target: in words; "" where there is none.
         reached: None where there is no target.
@@ -30,6 +31,7 @@ class Line:
     baseline_helped: float | None
     baseline_compiled: float | None
     ours: float
+    fastest: float | None = None
     ratios: tuple[float, float] | None = None
     target: str = ""
     reached: bool | None = None
@@ -47,14 +49,16 @@ class Line:
 
 def markdown(lines: list[Line]) -> str:
     """The table, and under it the notes."""
-    header = ["work", "unit", "baseline", "helped", "compiled", "ours", "ratio", "of rounds", "target", "reached"]
+    sides = ["baseline", "helped", "compiled", "ours", "fastest"]
+    header = ["work", "unit", *sides, "ratio", "of rounds", "target", "reached"]
     made = table([header, *map(_cells, lines)], texts=len(header))
     notes = [f"- {line.work}: {line.note}" for line in lines if line.note]
     return "\n".join([made, "", *notes]) if notes else made
 
 
 def _cells(line: Line) -> list[str]:
-    figures = [_number(value) for value in (line.baseline, line.baseline_helped, line.baseline_compiled, line.ours)]
+    sides = (line.baseline, line.baseline_helped, line.baseline_compiled, line.ours, line.fastest)
+    figures = [_number(value) for value in sides]
     ratios = [
         f"{line.ratio:.2f}x" if line.ratio else "-",
         "{:.2f} to {:.2f}".format(*line.ratios) if line.ratios else "",

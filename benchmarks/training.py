@@ -27,7 +27,7 @@ from softprompt.config.train import Train
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.packing import row_lengths
 from softprompt.runtime.paths import BASE_MODEL
-from softprompt.training.training import learn, make_optimizer, rows_at
+from softprompt.training.training import at_full_speed, learn, make_optimizer, rows_at
 
 LEARNING_RATE = 1e-3
 
@@ -69,7 +69,8 @@ def train(
     step, order = batch_size * accumulation, row_lengths(chosen).argsort(kind="stable")
     # The longest rows for the memory, and others, since what is compiled for one length is compiled anew for a second.
     warm = chosen.select([*order[-step:], *order[:step]])
-    run: Any = _by_learn if isinstance(tuned, SharedPrefixModel) else partial(_by_trainer, side == "peft, compiled")
+    compiled = side in ("peft, compiled", "ours, fastest")
+    run: Any = partial(_by_learn if isinstance(tuned, SharedPrefixModel) else _by_trainer, compiled)
     before = {name: value.clone() for name, value in tuned.prompt_encoder.state_dict().items()}
     warm_up, _ = run(tuned, warm, train)
     tuned.prompt_encoder.load_state_dict(before)
@@ -81,23 +82,24 @@ def train(
         "mib_above_weights": (memory.peak() - weights) / 2**20,
         "losses": losses,
     }
-    if side == "ours":
+    if side.startswith("ours"):
         batches = [chosen[start : start + batch_size] for start in range(0, count, batch_size)]
         figures |= useful_work(tuned, batches)
     return figures
 
 
-def _by_learn(model: SharedPrefixModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
+def _by_learn(compiled: bool, model: SharedPrefixModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
     """Seconds of the loop and the loss of each step, by `softprompt.training.training.learn`."""
     accelerator = Accelerator(cpu=True)
     optimizer = make_optimizer(list(model.prompt_encoder.parameters()), train, LEARNING_RATE)
     rows, losses, step = rows.with_format("numpy"), [], train.batch_size * train.gradient_accumulation_steps
-    start = time.perf_counter()
-    for begin in range(0, len(rows), step):
-        chosen = rows_at(rows, list(range(begin, min(begin + step, len(rows)))))
-        losses.append(learn(model, optimizer, accelerator, chosen, train)[0])
-        optimizer.step()
-    return time.perf_counter() - start, losses
+    with at_full_speed(model, compiled, forwards=len(rows) // train.batch_size):
+        start = time.perf_counter()
+        for begin in range(0, len(rows), step):
+            chosen = rows_at(rows, list(range(begin, min(begin + step, len(rows)))))
+            losses.append(learn(model, optimizer, accelerator, chosen, train)[0])
+            optimizer.step()
+        return time.perf_counter() - start, losses
 
 
 def _by_trainer(compiled: bool, model: PeftModel, rows: Dataset, train: Train) -> tuple[float, list[float]]:
