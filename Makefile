@@ -39,7 +39,7 @@ REFERENCE = -S 'model.source="hf://Qwen/Qwen2.5-0.5B-Instruct"' \
 JOBS ?= 2
 TRIALS ?= 10
 
-.PHONY: setup repro reference test lint benchmark repair sweep search undo unlock remote ci lock FORCE
+.PHONY: setup repro reference test test-all lint benchmark repair sweep search undo unlock remote ci lock FORCE
 
 setup: .venv/installed .dvc/config.local ## set up, without running anything
 
@@ -56,6 +56,9 @@ reference: .venv/installed .dvc/config.local ## Qwen2.5-0.5B on Chinese Alpaca r
 
 test: .venv/developers lint ## lint, types, tests
 	python -m pytest
+
+test-all: .venv/developers lint ## the same with the benchmarks and the commands of docs/: ten minutes more
+	python -m pytest --runslow
 
 lint: .venv/developers
 	ruff check .

@@ -117,7 +117,7 @@ def tokenize(runner: Runner) -> list[Line]:
     shared = {"project": str(project), "max_length": rows.MAX_LENGTH, "workers": load_params().threads}
     sides = ("map", "map, workers", "ours")
     measured = runner.medians(*({"kind": "tokenize", "side": side, **shared} for side in sides))
-    work = f"tokenize {measured[0]['row_count']:,} Alpaca rows"
+    work = f"tokenize {measured[0]['row_count']:,.0f} Alpaca rows"
     baseline, with_workers, ours = (figures["seconds"] for figures in measured)
     note = f"whole processes; in the second column `map` has {shared['workers']} processes, as the stage has"
     return [

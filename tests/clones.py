@@ -1,5 +1,6 @@
 """Clones of the working tree in which the real DVC and make run, on the toy."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -8,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.toy import ROOT, STAGES, TOY, write_general, write_params, write_rows
 
@@ -58,7 +61,7 @@ def environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     return {
         **inherited,
-        "PYTHONPATH": str(ROOT / "tests/without_extras"),
+        "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT / "tests/without_extras")),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MAKEFLAGS": "--no-print-directory --assume-old=.venv/installed",
     }
@@ -85,6 +88,19 @@ def blocks(text: str, needs: str | None = None) -> list[str]:
 
 def stages_run(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` makes, in one of the processes that tests run in; the others wait, and have the same one."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made" / name
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (done := folder.with_suffix(".done")).exists():
+            make(folder)
+            done.touch()
+    return folder
 
 
 def toy_clone(folder: Path, toy_model: Path, **changes: object) -> Path:

@@ -29,12 +29,21 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-SLOW = ("tests/pipeline/", "tests/test_benchmarks", "tests/test_reference", "tests/test_default", "tests/maintenance/")
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--runslow`, by the name that pytest's documentation gives it."""
+    parser.addoption("--runslow", action="store_true", help="run what make test leaves out: benchmarks, pages of docs/")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow files first: one of them alone at the end would keep a single process busy for minutes."""
-    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
+LONG = ("tests/pipeline/", "tests/test_benchmarks", "tests/test_reference", "tests/test_default", "tests/maintenance/")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest files first: one of them alone at the end would keep a single process busy for minutes."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    if not config.getoption("--runslow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: make test-all, or --runslow, runs it"))
 
 
 Run = Callable[..., None]

@@ -15,6 +15,8 @@ from tests.clones import environment
 from tests.gguf_file import write_gguf
 from tests.toy import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def run(folder: Path, *arguments: str, **variables: Path | str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -33,25 +35,29 @@ def benchmark(folder: Path, *arguments: str, **variables: Path | str) -> str:
     return result.stdout
 
 
-def test_speed(finished: Path) -> None:
-    alpaca = finished / "toy/rows.json"
-    output = benchmark(finished, "benchmarks.speed", "default", "--quick", "--rounds", "1", ALPACA=alpaca)
-    assert re.search(r"^\| train, embedded default.* \| [\d.]+x +\| [\d.]+ to [\d.]+ +\|", output, re.M)
-    assert not (finished / "results/benchmark.json").exists(), "a quick run writes nothing"
-
-
-def test_a_case_that_is_measured_again_leaves_the_others(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case that is measured again leaves the others."""
     alpaca, result = finished / "toy/rows.json", finished / "results/benchmark.json"
     monkeypatch.chdir(finished)
     other = {"rounds": 3, "table": [], "measurements": []}
     result.write_text(json.dumps({"machine": machine(), "cases": {"default": other, "tokenize": other}}))
-    benchmark(finished, "benchmarks.speed", "default", "--rounds", "1", ALPACA=alpaca)
+    output = benchmark(finished, "benchmarks.speed", "default", "--rounds", "1", ALPACA=alpaca)
     cases = json.loads(result.read_text(encoding="utf-8"))["cases"]
     result.unlink()
     assert list(cases) == ["default", "tokenize"]
     assert cases["tokenize"] == other
-    assert cases["default"]["table"][0]["ours"] > 0
+    (line,) = cases["default"]["table"]
+    sides = ("baseline", "baseline_helped", "baseline_compiled", "ours", "fastest")
+    assert all(line[side] > 0 for side in sides)
+    assert re.search(r"^\| train, embedded default.* \| [\d.]+x +\| [\d.]+ to [\d.]+ +\|", output, re.M)
     assert str(finished) not in json.dumps(cases)
+
+
+def test_a_quick_run_writes_nothing(finished: Path) -> None:
+    alpaca = finished / "toy/rows.json"
+    output = benchmark(finished, "benchmarks.speed", "evaluation", "--quick", "--rounds", "1", ALPACA=alpaca)
+    assert re.search(r"^\| evaluation loss, 32 rows +\| rows/s .* \| [\d.]+x +\|", output, re.M)
+    assert not (finished / "results/benchmark.json").exists()
 
 
 def test_gpu(tmp_path: Path) -> None:

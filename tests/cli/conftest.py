@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.clones import toy_clone
+from tests.clones import made_once, toy_clone
 from tests.hub import Hub
 from tests.toy import make_model
 
@@ -24,8 +24,13 @@ def trained_clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Its model has larger weights: transformers' usual ones only repeat the last token, whatever comes before.
     """
-    folder = tmp_path_factory.mktemp("cli")
-    return toy_clone(folder / "clone", make_model(folder / "model", initializer_range=0.5))
+
+    def make(folder: Path) -> None:
+        toy_clone(folder, make_model(tmp_path_factory.mktemp("cli") / "model", initializer_range=0.5))
+
+    # A copy for this process alone: tests of the command line add to it.
+    made = made_once(tmp_path_factory, "trained", make)
+    return shutil.copytree(made, tmp_path_factory.mktemp("cli") / "clone", symlinks=True)
 
 
 @pytest.fixture

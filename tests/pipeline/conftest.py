@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.clones import toy_clone
+from tests.clones import made_once, toy_clone
 
 
 @pytest.fixture(scope="session")
 def finished_clone(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
     """A clone after `make repro`, to be read only."""
-    return toy_clone(tmp_path_factory.mktemp("dvc") / "clone", toy_model, **{"train.max_steps": 6})
+    return made_once(tmp_path_factory, "clone", lambda folder: toy_clone(folder, toy_model, **{"train.max_steps": 6}))
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""`make ci`, the steps of the pipeline's workflow, in clones as CI has them: shallow, with and without a cache."""
+"""`make ci`, the steps of the pipeline's workflow, in clones as CI has them: shallow, with a cache.
+
+Without one: tests/pipeline/test_same_bytes.py.
+"""
 
 import shutil
 from pathlib import Path
@@ -7,7 +10,7 @@ import pytest
 import yaml
 
 from tests.clones import call, cloned, stages_run
-from tests.toy import ROOT, STAGES, write_params
+from tests.toy import ROOT, write_params
 
 DATA = "data/local/general.txt data/local/rows.json"
 NO_CREDENTIALS = "env -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY AWS_EC2_METADATA_DISABLED=true AWS_CONFIG_FILE=none"
@@ -43,17 +46,6 @@ def test_a_warm_cache_runs_no_stage(warm: Path, summary: Path) -> None:
     assert (warm / "results/report.md").read_text(encoding="utf-8") in comment
     assert "## Change of metrics against main\n\nnone" in comment
     assert summary.read_text(encoding="utf-8") == comment, "a fork's pull request has this alone"
-
-
-def test_a_cold_cache_gives_the_same_bytes(checkout: Path, clone: Path, tmp_path: Path) -> None:
-    """The data, which are in no package here, come from the remote; it has no output of a stage."""
-    for folder in (clone, checkout):
-        call(folder, f"make remote URL={tmp_path}/remote")
-    call(clone, f"dvc push {DATA}")
-    output = call(checkout, "make ci")
-    assert sorted(stages_run(output)) == sorted(STAGES)
-    assert "HEAD: the same bytes" in output
-    assert "warning" not in output.replace("warning: train.init_text", "")
 
 
 def test_a_remote_out_of_reach_is_told_and_matters_only_where_it_is_needed(warm: Path) -> None:

@@ -32,7 +32,14 @@ def cache(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return shutil.copytree(finished_clone / ".dvc/cache", tmp_path_factory.mktemp("cache") / "cache")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.startswith("docs/") else [])
+        for page in PAGES
+        if runnable(page)
+    ],
+)
 def test_a_page(page: str, finished_clone: Path, cache: Path, tmp_path: Path) -> None:
     apart = shutil.ignore_patterns("cache")
     folder = shutil.copytree(finished_clone, tmp_path / "clone", symlinks=True, ignore=apart)

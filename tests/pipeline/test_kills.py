@@ -33,7 +33,7 @@ def no_process_in(clone: Path) -> bool:
 
 
 @pytest.mark.parametrize("victim", ["stage", "dvc"])
-def test_after_sigkill_the_next_make_repro_goes_on(clone: Path, victim: str) -> None:
+def test_after_sigkill_the_next_run_goes_on(clone: Path, victim: str) -> None:
     steps = {"stage": 120, "dvc": 121}[victim]  # equal ones would come out of DVC's run cache
     write_params(clone, **{"train.max_steps": steps})
     dvc, stage = start_training(clone, "dvc", "repro")
@@ -41,7 +41,7 @@ def test_after_sigkill_the_next_make_repro_goes_on(clone: Path, victim: str) -> 
     dvc.wait(timeout=60)
     stage.wait(timeout=10)  # no orphan goes on training
     assert not (clone / "models/adapter").exists()
-    assert "goes on from" in call(clone, "make repro")
+    assert "goes on from" in call(clone, "dvc repro train")
     assert not (clone / ".resume").exists()
     left = [path.name for path in (clone / "models").iterdir()]
     assert sorted(left) == ["adapter", "base", "local"]
@@ -49,7 +49,7 @@ def test_after_sigkill_the_next_make_repro_goes_on(clone: Path, victim: str) -> 
 
 def test_a_killed_experiment_goes_on_though_its_workspace_is_gone(clone: Path) -> None:
     """Its checkpoints are in the main repository, where the next run of the same experiment finds them."""
-    command = "dvc exp run --temp -S train.max_steps=122"
+    command = "dvc exp run --temp -S train.max_steps=122 train"
     dvc, stage = start_training(clone, *command.split())
     assert stage.cwd() != str(clone)
     psutil.Process(dvc.pid).kill()
@@ -74,7 +74,7 @@ def test_unlock_attaches_head_after_a_killed_experiment(clone: Path) -> None:
     assert "--force" not in output, "nothing that loses work"
     assert call(clone, "git stash list") == "", "the workspace has all that the experiment was to run with"
     assert call(clone, "git branch --show-current").strip() == "main"
-    assert "goes on from" in call(clone, "make repro"), "the experiment's params are still there"
+    assert "goes on from" in call(clone, "dvc repro train"), "the experiment's params are still there"
     call(clone, "git checkout HEAD . && dvc checkout --force")
     assert "up to date" in call(clone, "dvc status")
     assert "nothing to repair" in call(clone, "make unlock")

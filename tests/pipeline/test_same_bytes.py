@@ -1,10 +1,11 @@
-"""The same bytes in another clone: an empty cache, another path, another machine's habits."""
+"""The same bytes in another clone, as CI has it: shallow, an empty cache, another path, another machine's habits."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.clones import call, toy_clone
+from tests.clones import call, cloned, stages_run
+from tests.toy import STAGES
 
 # Python's own lists of files, of os.walk, glob and pathlib too, in the opposite order.
 OTHER_ORDER = """
@@ -39,9 +40,14 @@ os.scandir = Reversed
 """
 
 
-def test_another_clone_gives_the_same_commit(
-    finished_clone: Path, toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_ci_without_a_cache_gives_the_same_commit_on_another_machine(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The data, which are in no package here, come from the remote; it has no output of a stage."""
+    other = cloned(clone, tmp_path / "another clone", "--depth=1")
+    for folder in (clone, other):
+        call(folder, f"make remote URL={tmp_path}/remote")
+    call(clone, "dvc push data/local/general.txt data/local/rows.json")
     (tmp_path / "order").mkdir()
     (tmp_path / "order/sitecustomize.py").write_text(OTHER_ORDER, encoding="utf-8")
     (tmp_path / "home").mkdir()
@@ -55,11 +61,15 @@ def test_another_clone_gives_the_same_commit(
         "LOGNAME": "another",
         "PYTHONHASHSEED": "7",
         "PYTHONPATH": str(tmp_path / "order"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
     }
     for name, value in habits.items():
         monkeypatch.setenv(name, value)
-    other = toy_clone(tmp_path / "another clone", toy_model, **{"train.max_steps": 6})
-    listed = call(other, "python -c 'import os; print(os.listdir(), *next(os.walk(\".\"))[2])'")
-    assert listed.index("stages") < listed.index("params.yaml") < listed.index("dvc.lock"), "the order is another one"
-    trees = [call(folder, "git rev-parse HEAD^{tree}") for folder in (finished_clone, other)]
-    assert trees[0] == trees[1], call(other, f"git fetch -q '{finished_clone}' && git diff FETCH_HEAD HEAD")
+    listed = call(other, "python -c 'import os; print(*os.listdir(), *next(os.walk(\".\"))[2])'").split()
+    files = listed[len(list(other.iterdir())) :]
+    assert files == sorted(files, reverse=True), "the order is another one"
+    output = call(other, "make ci")
+    assert sorted(stages_run(output)) == sorted(STAGES)
+    assert "HEAD: the same bytes" in output
+    assert "warning" not in output.replace("warning: train.init_text", "")
+    assert call(other, "git status --porcelain") == " M .dvc/config\n", "but for the remote, which make has named there"
