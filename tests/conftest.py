@@ -31,7 +31,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--runslow`, by the name that pytest's documentation gives it."""
-    parser.addoption("--runslow", action="store_true", help="run what make test leaves out: benchmarks, pages of docs/")
+    parser.addoption("--runslow", action="store_true", help="run what make test leaves out")
 
 
 LONG = ("tests/pipeline/", "tests/test_benchmarks", "tests/test_reference", "tests/test_default", "tests/maintenance/")

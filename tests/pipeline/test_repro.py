@@ -24,6 +24,7 @@ def test_make_repro_again_does_nothing_and_says_so(clone: Path) -> None:
     assert "adapter models/adapter" in output
 
 
+@pytest.mark.slow  # as tests/pipeline/test_same_bytes.py, but in place
 def test_force_leaves_dvc_lock_unchanged(clone: Path) -> None:
     before = (clone / "dvc.lock").read_bytes()
     assert sorted(stages_run(call(clone, "dvc repro --force"))) == sorted(STAGES)

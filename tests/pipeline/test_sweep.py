@@ -90,6 +90,7 @@ def log(clone: Path, name: str) -> str:
 SHOWN = 'import dvc.api, json; print(json.dumps([r for r in dvc.api.exp_show() if r["Experiment"]], default=str))'
 
 
+@pytest.mark.slow  # tests/pipeline/test_places.py runs a search of one trial
 def test_optuna_searches_by_the_validation_loss(clone: Path) -> None:
     output = call(clone, "make search TRIALS=2")
     assert [stages_run(log(clone, f"search-{number}")) for number in (1, 2)] == [["train"]] * 2
