@@ -57,7 +57,7 @@ reference: .venv/installed .dvc/config.local ## Qwen2.5-0.5B on Chinese Alpaca r
 test: .venv/developers lint ## lint, types, tests
 	python -m pytest
 
-test-all: .venv/developers lint ## the same with the slowest, as benchmarks and the commands of docs/: ten minutes more
+test-all: .venv/developers lint ## lint, types and all tests, the slow ones too: ten minutes more
 	python -m pytest --runslow
 
 lint: .venv/developers

@@ -12,14 +12,14 @@ class Line:
 
     Attributes:
         work: what was done.
-        unit: of the three figures.
+        unit: of the figures.
         baseline: the usual way; None where there is no such figure.
         baseline_helped: the usual way with an advantage that is not the engine's: in training our matrix products, in
-            evaluation length-grouped batches, in generation batches at all.
+            evaluation length-grouped batches, in generation batches at all, in tokenizing processes.
         baseline_compiled: the usual way under torch.compile.
         ours: this pipeline, by its defaults.
         fastest: this pipeline by `cpu_matmul: auto` and `train.torch_compile: true`.
-        ratios: ours by the baseline's, the least and the most of all rounds.
+        ratios: ours (by the defaults) by the baseline's, the least and the most of all rounds.
         target: in words; "" where there is none.
         reached: None where there is no target.
         note: what a reader has to know about the figures.

@@ -24,6 +24,7 @@ from benchmarks.models import Side, benchmark_params, soft_prompt_model
 from benchmarks.rows import pick
 from benchmarks.work import useful_work
 from softprompt.config.train import Train
+from softprompt.engine.linear import cpu_matmul_of
 from softprompt.engine.model import SharedPrefixModel
 from softprompt.engine.packing import row_lengths
 from softprompt.runtime.paths import BASE_MODEL
@@ -84,7 +85,7 @@ def train(
     }
     if side.startswith("ours"):
         batches = [chosen[start : start + batch_size] for start in range(0, count, batch_size)]
-        figures |= useful_work(tuned, batches)
+        figures |= useful_work(tuned, batches) | {"cpu_matmul": cpu_matmul_of(tuned), "torch_compile": compiled}
     return figures
 
 
@@ -93,7 +94,7 @@ def _by_learn(compiled: bool, model: SharedPrefixModel, rows: Dataset, train: Tr
     accelerator = Accelerator(cpu=True)
     optimizer = make_optimizer(list(model.prompt_encoder.parameters()), train, LEARNING_RATE)
     rows, losses, step = rows.with_format("numpy"), [], train.batch_size * train.gradient_accumulation_steps
-    with at_full_speed(model, compiled, forwards=len(rows) // train.batch_size):
+    with at_full_speed(model, compiled, forwards=0):
         start = time.perf_counter()
         for begin in range(0, len(rows), step):
             chosen = rows_at(rows, list(range(begin, min(begin + step, len(rows)))))

@@ -61,7 +61,7 @@ def environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     return {
         **inherited,
-        "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT / "tests/without_extras")),
+        "PYTHONPATH": str(ROOT / "tests/without_extras"),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MAKEFLAGS": "--no-print-directory --assume-old=.venv/installed",
     }
@@ -91,13 +91,17 @@ def stages_run(output: str) -> list[str]:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that `make` makes, in one of the processes that tests run in; the others wait, and have the same one."""
+    """A folder that `make` makes, in one of the processes that tests run in.
+
+    The others wait for it and share it, so nobody may write to it.
+    """
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made" / name
     folder.parent.mkdir(exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (done := folder.with_suffix(".done")).exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what another process has failed to make
             make(folder)
             done.touch()
     return folder

@@ -35,22 +35,24 @@ def benchmark(folder: Path, *arguments: str, **variables: Path | str) -> str:
     return result.stdout
 
 
-def test_speed(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed(finished_project: Path) -> None:
     """A case that is measured again leaves the others."""
-    alpaca, result = finished / "toy/rows.json", finished / "results/benchmark.json"
-    monkeypatch.chdir(finished)
+    alpaca, result = finished_project / "toy/rows.json", finished_project / "results/benchmark.json"
     other = {"rounds": 3, "table": [], "measurements": []}
     result.write_text(json.dumps({"machine": machine(), "cases": {"default": other, "tokenize": other}}))
-    output = benchmark(finished, "benchmarks.speed", "default", "--rounds", "1", ALPACA=alpaca)
+    output = benchmark(finished_project, "benchmarks.speed", "default", "--rounds", "1", ALPACA=alpaca)
     cases = json.loads(result.read_text(encoding="utf-8"))["cases"]
-    result.unlink()
     assert list(cases) == ["default", "tokenize"]
     assert cases["tokenize"] == other
     (line,) = cases["default"]["table"]
     sides = ("baseline", "baseline_helped", "baseline_compiled", "ours", "fastest")
     assert all(line[side] > 0 for side in sides)
     assert re.search(r"^\| train, embedded default.* \| [\d.]+x +\| [\d.]+ to [\d.]+ +\|", output, re.M)
-    assert str(finished) not in json.dumps(cases)
+    *_, ours, fastest = (measurement["rounds"][0] for measurement in cases["default"]["measurements"])
+    assert (ours["cpu_matmul"], ours["torch_compile"]) == ("onednn", False)
+    assert fastest["cpu_matmul"] in ("onednn", "mkl")
+    assert fastest["torch_compile"] is True
+    assert str(finished_project) not in json.dumps(cases)
 
 
 def test_a_quick_run_writes_nothing(finished: Path) -> None:

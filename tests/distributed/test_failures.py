@@ -67,11 +67,15 @@ def test_processes_that_would_wait_for_ever_end_with_the_one_that_fails(project:
     assert time.monotonic() - begun < 50
 
 
-def test_what_is_said_is_the_cause_and_not_what_follows_from_it(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [("1 / 0", "ZeroDivisionError: division by zero"), (FULL, "error: the disk is full (writing a/")],
+)
+def test_what_is_said_is_the_cause_and_not_what_follows_from_it(project: Path, failure: str, message: str) -> None:
     """gloo has the first process fail too, for lack of the second."""
-    stage = failing(project, FULL, "pass")
+    stage = failing(project, failure, "pass")
     _, errors = stage.communicate(timeout=60)
     assert stage.returncode == 1
-    assert errors.count("error: the disk is full (writing a/") == errors.count("error: ") == 1, errors
-    assert "Traceback" not in errors
+    assert errors.count(message) == 1, errors
+    assert errors.count("Traceback") == (failure != FULL)
     assert not (project / "results/train").exists(), "the first one has cleared away what it wrote"

@@ -11,6 +11,7 @@ from tests.toy import write_params
 
 
 def test_the_first_experiment(clone: Path) -> None:
+    """It runs what it has to, the table of DVC fits a terminal, and a param that is set back costs nothing."""
     output = call(clone, "dvc exp run -S train.num_virtual_tokens=5")
     assert stages_run(output) == ["train", "evaluate", "report"]
     config = json.loads((clone / "models/adapter/adapter_config.json").read_text(encoding="utf-8"))
@@ -22,7 +23,7 @@ def test_the_first_experiment(clone: Path) -> None:
     assert max(len(line) for line in (table + call(clone, "dvc metrics show")).splitlines()) <= 150
     write_params(clone, **{"train.num_virtual_tokens": 4})
     output = call(clone, "dvc repro")
-    assert stages_run(output) == [], "a param that is set back costs nothing"
+    assert stages_run(output) == []
     assert output.count("is cached - skipping run") == 3
 
 

@@ -76,7 +76,8 @@ def test_every_key_reruns_the_stages_that_the_table_says(untouched: Path) -> Non
     found: dict[str, set[str]] = {key: set() for key in KEYS}
     with Repo(str(untouched)) as repo:
         for stage, changes in repo.status().items():
-            named = {name for change in changes for name in change.get("changed deps", {}).get("params.yaml", {})}
+            assert all(list(change) == ["changed deps"] for change in changes), "not for another reason"
+            named = {name for change in changes for name in change["changed deps"].get("params.yaml", {})}
             for key in {key for name in named for key in keys_of(name)}:
                 found[key].add(stage.rpartition(":")[2])
     assert found == table_of_the_page()
@@ -119,7 +120,7 @@ def test_a_changed_line_reruns_exactly_who_imports_it(untouched: Path) -> None:
     assert wanted["softprompt/cli/verify.py"] == {"report"}, "the command line makes no output"
     one_of_each: dict[tuple[str, str, tuple[str, ...]], str] = {}
     for name, stages in wanted.items():
-        alike = (dependency(ROOT / name), Path(name).name if name.endswith("__init__.py") else "", (*sorted(stages),))
+        alike = (dependency(ROOT / name), name if name.endswith("__init__.py") else "", (*sorted(stages),))
         one_of_each.setdefault(alike, name)
     found = {}
     for name in one_of_each.values():

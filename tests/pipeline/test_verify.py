@@ -9,7 +9,7 @@ from tests.clones import call
 OTHER_CPU = "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2"
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # the whole pipeline a second time: nothing shorter shows what another processor does
 def test_another_instruction_set_rounds_and_verify_says_so(clone: Path) -> None:
     assert "HEAD: the same bytes" in call(clone, "softprompt verify")
     call(clone, f"{OTHER_CPU} dvc repro --force")
