@@ -14,41 +14,42 @@ from softprompt.config import load_params
 from softprompt.runtime.paths import BASE_MODEL
 
 BASE = BASE_MODEL.as_posix()
-# The sides that are measured, and the figure of a `Line` that each gives.
+# The sides that are measured, by the figure of a `Line` that each gives.
 SIDES = {
-    "peft": "baseline",
-    "peft, our products": "baseline_helped",
-    "peft, compiled": "baseline_compiled",
+    "baseline": "peft",
+    "baseline_helped": "peft, our products",
+    "baseline_compiled": "peft, compiled",
     "ours": "ours",
-    "ours, fastest": "fastest",
+    "fastest": "ours, fastest",
 }
-INFERENCE_SIDES = {"peft": "baseline", "peft, length-grouped": "baseline_helped", "ours": "ours"}
-TOKENIZING_SIDES = {"map": "baseline", "map, workers": "baseline_helped", "ours": "ours"}
+INFERENCE_SIDES = {"baseline": "peft", "baseline_helped": "peft, length-grouped", "ours": "ours"}
+TOKENIZING_SIDES = {"baseline": "map", "baseline_helped": "map, workers", "ours": "ours"}
 
 
 def default(runner: Runner) -> list[Line]:
     """The embedded default: short answers."""
-    measured = _medians(runner, _training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=4))
+    measured = _trained(runner, _training(runner, rows.DEFAULT_ROWS, batch_size=16, steps=4))
     return [_speed("train, embedded default, 20 virtual tokens, 16 rows", measured)]
 
 
 def alpaca(runner: Runner) -> list[Line]:
     """Real instructions with long answers."""
-    measured = _medians(runner, _alpaca(runner, 20))
+    measured = _trained(runner, _alpaca(runner, 20))
     return [_speed("train, Alpaca, 256 tokens at most, 20 virtual tokens, 8 rows", measured)]
 
 
 def alpaca100(runner: Runner) -> list[Line]:
     """The same with a long prompt."""
-    measured = _medians(runner, _alpaca(runner, 100))
+    measured = _trained(runner, _alpaca(runner, 100))
     return [_speed("train, Alpaca, 256 tokens at most, 100 virtual tokens, 8 rows", measured)]
 
 
 def qwen(runner: Runner) -> list[Line]:
     """A large vocabulary. All rows have 256 tokens, so that the baseline has no padding either."""
-    sides = _training(runner, _alpaca_rows(runner), batch_size=8, steps=1, model=_qwen(runner), length=rows.MAX_LENGTH)
-    measured = _medians(runner, sides)
-    mib = {name: figures["mib_above_weights"] for name, figures in zip(SIDES.values(), measured, strict=True)}
+    rows_path, model = _alpaca_rows(runner), _qwen(runner)
+    training = _training(runner, rows_path, batch_size=8, steps=1, model=model, length=rows.MAX_LENGTH)
+    measured = _trained(runner, training)
+    mib = {side: figures["mib_above_weights"] for side, figures in measured.items()}
     work = "train, Qwen2.5-0.5B's architecture, 256 tokens, 20 virtual tokens, 8 rows"
     reached = mib["ours"] <= mib["baseline"] / 2
     return [
@@ -64,14 +65,14 @@ def limit(runner: Runner) -> list[Line]:
         "Alpaca": _alpaca(runner, 20),
     }
     lines = []
-    for work, measurements in works.items():
-        measured = _medians(runner, measurements)
-        engine = measured[list(SIDES).index("ours")]
+    for work, training in works.items():
+        measured = _trained(runner, training)
+        engine = measured["ours"]
         gemm = {"kind": "gemm", "model": BASE, "shapes": engine["shapes"]}
         (products,) = runner.medians(gemm)
         shares = {
-            column: 100 * engine["useful_gflop"] / figures["seconds"] / products["fastest_gflops"]
-            for column, figures in zip(SIDES.values(), measured, strict=True)
+            side: 100 * engine["useful_gflop"] / figures["seconds"] / products["fastest_gflops"]
+            for side, figures in measured.items()
         }
         reached = max(shares["ours"], shares["fastest"]) >= 75
         note = (
@@ -92,9 +93,9 @@ def evaluation(runner: Runner) -> list[Line]:
         "rows": rows.DEFAULT_ROWS, "model": BASE, "virtual_tokens": 20, "batch_size": load_params().evaluate.batch_size,
         "count": count, "parts": runner.rounds,
     }  # fmt: skip
-    measured = runner.medians(*({"kind": "evaluate", "side": side, **shared} for side in INFERENCE_SIDES))
+    measured = _medians(runner, {"kind": "evaluate", **shared}, INFERENCE_SIDES)
     note = f"each of the {runner.rounds} rounds has its part of the rows, the same one on all sides"
-    return [_speed(f"evaluation loss, {count:,} rows", measured, 2.0, note, INFERENCE_SIDES)]
+    return [_speed(f"evaluation loss, {count:,} rows", measured, 2.0, note)]
 
 
 def generation(runner: Runner) -> list[Line]:
@@ -104,15 +105,15 @@ def generation(runner: Runner) -> list[Line]:
         "rows": rows.DEFAULT_ROWS, "model": BASE, "virtual_tokens": 20, "new_tokens": new, "count": count,
         "parts": runner.rounds,
     }  # fmt: skip
-    measured = runner.medians(*({"kind": "generate", "side": side, **shared} for side in INFERENCE_SIDES))
-    one_by_one, batched, ours = (figures["answers"] for figures in measured)
+    measured = _medians(runner, {"kind": "generate", **shared}, INFERENCE_SIDES)
+    one_by_one, batched, ours = (figures["answers"] for figures in measured.values())
     batched, ours = batched[:: runner.rounds], ours[:: runner.rounds]  # those that the first round has one by one
     note = (
         "each round has its part of the rows one by one; in the second column PEFT's `generate` has all at once. "
         f"Answers equal to those one by one: {_equal(one_by_one, ours)} of {len(one_by_one)} of ours, "
         f"{_equal(one_by_one, batched)} of PEFT's batched ones"
     )
-    return [_speed(f"greedy generation, {count} rows x {new} tokens", measured, 6.0, note, INFERENCE_SIDES)]
+    return [_speed(f"greedy generation, {count} rows x {new} tokens", measured, 6.0, note)]
 
 
 def tokenize(runner: Runner) -> list[Line]:
@@ -123,12 +124,12 @@ def tokenize(runner: Runner) -> list[Line]:
         rows.many_alpaca_rows(data, count)
         rows.prepare_project(project, ("fetch_data", "prepare"), rows.alpaca_params(data, max_samples=count))
     shared = {"project": str(project), "max_length": rows.MAX_LENGTH, "workers": load_params().threads}
-    measured = runner.medians(*({"kind": "tokenize", "side": side, **shared} for side in TOKENIZING_SIDES))
-    work = f"tokenize {measured[0]['row_count']:,.0f} Alpaca rows"
-    baseline, with_workers, ours = (figures["seconds"] for figures in measured)
+    measured = _medians(runner, {"kind": "tokenize", **shared}, TOKENIZING_SIDES)
+    work = f"tokenize {measured['baseline']['row_count']:,.0f} Alpaca rows"
+    baseline, with_workers, ours = (figures["seconds"] for figures in measured.values())
     note = f"whole processes; in the second column `map` has {shared['workers']} processes, as the stage has"
     return [
-        _speed(work, measured, 5.0, note, TOKENIZING_SIDES),
+        _speed(work, measured, 5.0, note),
         Line(f"{work}: time", "s", baseline, with_workers, None, ours, target="under 20 s", reached=ours < 20),
     ]
 
@@ -138,11 +139,11 @@ CASES: dict[str, Callable[[Runner], list[Line]]] = {
 }
 
 
-def _training(runner: Runner, path: str, *, batch_size: int, steps: int, **more: Any) -> list[Measurement]:
-    """Measurements of training on `steps` optimizer steps' rows, one for each side; see `benchmarks.training.train`."""
+def _training(runner: Runner, path: str, *, batch_size: int, steps: int, **more: Any) -> Measurement:
+    """Training on `steps` optimizer steps' rows, on a side that is not said yet; see `benchmarks.training.train`."""
     settings = {"model": BASE, "rows": path, "virtual_tokens": 20, "accumulation": 1, "length": None, **more}
     count = batch_size * settings["accumulation"] * (2 if runner.quick else steps)
-    return [{"kind": "train", "side": side, "batch_size": batch_size, "count": count, **settings} for side in SIDES]
+    return {"kind": "train", "batch_size": batch_size, "count": count, **settings}
 
 
 def _qwen(runner: Runner) -> str:
@@ -153,7 +154,7 @@ def _qwen(runner: Runner) -> str:
     return str(folder)
 
 
-def _alpaca(runner: Runner, virtual_tokens: int) -> list[Measurement]:
+def _alpaca(runner: Runner, virtual_tokens: int) -> Measurement:
     return _training(runner, _alpaca_rows(runner), batch_size=8, steps=3, virtual_tokens=virtual_tokens)
 
 
@@ -161,28 +162,27 @@ def _alpaca_rows(runner: Runner) -> str:
     return str(rows.alpaca_project(runner.folder / "alpaca"))
 
 
-def _medians(runner: Runner, sides: list[Measurement]) -> list[dict[str, Any]]:
-    """Of training on each side, which did the same work."""
+def _medians(runner: Runner, measurement: Measurement, sides: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The figures of `measurement` on each of `sides`."""
+    figures = runner.medians(*({"side": side, **measurement} for side in sides.values()))
+    return dict(zip(sides, figures, strict=True))
+
+
+def _trained(runner: Runner, training: Measurement) -> dict[str, dict[str, Any]]:
+    """The figures of training on each side, which did the same work."""
     from benchmarks.training import check_losses
 
-    measured = runner.medians(*sides)
-    check_losses(measured)
+    measured = _medians(runner, training, SIDES)
+    check_losses(list(measured.values()))
     return measured
 
 
-def _speed(
-    work: str,
-    measured: list[dict[str, Any]],
-    target: float | None = None,
-    note: str = "",
-    sides: dict[str, str] = SIDES,
-) -> Line:
-    """A line of rows per second of `sides`, whose target is the ratio of ours to the baseline, at least."""
-    figures_of = dict(zip(sides.values(), measured, strict=True))
-    speeds: dict[str, Any] = dict.fromkeys(SIDES.values()) | {
-        column: figures["rows_per_second"] for column, figures in figures_of.items()
+def _speed(work: str, measured: dict[str, dict[str, Any]], target: float | None = None, note: str = "") -> Line:
+    """A line of rows per second of each side, whose target is the ratio of ours to the baseline, at least."""
+    speeds: dict[str, Any] = dict.fromkeys(SIDES) | {
+        side: figures["rows_per_second"] for side, figures in measured.items()
     }
-    rounds = zip(figures_of["ours"]["rounds"], figures_of["baseline"]["rounds"], strict=True)
+    rounds = zip(measured["ours"]["rounds"], measured["baseline"]["rounds"], strict=True)
     ratios = [ours / baseline for ours, baseline in rounds]
     return Line(
         work,

@@ -43,6 +43,7 @@ MEMORY = "error: out of memory; allowed: half of train.batch_size with twice tra
 FULL = "raise OSError(errno.ENOSPC, 'No space left on device', 'a/file')"
 FAILURES = {
     "memory": ("torch.empty(2**54)", MEMORY),
+    "disk": (FULL, "error: the disk is full (writing a/"),
     "library": ("raise SystemExit(0)", "SystemExit: 0"),
 }
 
@@ -69,7 +70,7 @@ def test_processes_that_would_wait_for_ever_end_with_the_one_that_fails(project:
 
 @pytest.mark.parametrize(
     ("failure", "message"),
-    [("1 / 0", "ZeroDivisionError: division by zero"), (FULL, "error: the disk is full (writing a/")],
+    [("1 / 0", "ZeroDivisionError: division by zero"), FAILURES["disk"]],
 )
 def test_what_is_said_is_the_cause_and_not_what_follows_from_it(project: Path, failure: str, message: str) -> None:
     """gloo has the first process fail too, for lack of the second."""
