@@ -11,9 +11,9 @@ import sys
 import threading
 
 from benchmarks.memory import peak, resident, restart_peak, unmapped
+from softprompt.runtime.libraries import quiet_libraries
 from softprompt.runtime.markdown import table
 from softprompt.runtime.paths import BASE_MODEL
-from softprompt.runtime.progress import quiet_libraries
 
 DTYPES = ("float32", "bfloat16")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.runtime.guard import die_with_parent, exit_on_input_error
-from softprompt.runtime.progress import quiet_libraries
+from softprompt.runtime.libraries import quiet_libraries
 
 
 def gemm(*, model: str, shapes: dict[str, int]) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from softprompt.engine.row_losses import row_losses
 from softprompt.provenance.origin import base_hash
 from softprompt.report.recipes import QUALITY, read_quality
 from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.libraries import quiet_libraries
 from softprompt.runtime.markdown import table as markdown_table
 from softprompt.runtime.outputs import fingerprint, verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, SPLITS, TOKENIZED
-from softprompt.runtime.progress import quiet_libraries
 from softprompt.training.base import hard_prompt_tokens, load_base_model
 from softprompt.training.examples import taken_as_demonstrations
 from softprompt.training.initialise import new_soft_prompt

@@ -22,10 +22,10 @@ from softprompt.config import load_params
 from softprompt.config.train import Train
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import exit_on_input_error
+from softprompt.runtime.libraries import quiet_libraries
 from softprompt.runtime.markdown import table as markdown_table
 from softprompt.runtime.outputs import verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, RESULTS, TOKENIZED
-from softprompt.runtime.progress import quiet_libraries
 from softprompt.training.methods import METHODS
 
 RESULT = RESULTS / "search.json"

@@ -6,9 +6,9 @@ from softprompt import distributed
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.distributed.launch import launched
+from softprompt.runtime.libraries import load_libraries
 from softprompt.runtime.outputs import output_file, verified, write_json
 from softprompt.runtime.paths import ADAPTER, BASE_MODEL, GENERAL, PREPARED, RESULTS, SPLITS, TOKENIZED
-from softprompt.runtime.progress import quiet_libraries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ def main(params: Params) -> None:
     base, adapter = verified(BASE_MODEL, "fetch_model"), verified(ADAPTER, "train")
     tokenized, prepared = verified(TOKENIZED, "tokenize"), verified(PREPARED, "prepare")
     text = verified(GENERAL, "fetch_general")
+    load_libraries()
     from datasets import Dataset
 
     from softprompt.engine.packing import row_lengths
@@ -33,7 +34,6 @@ def main(params: Params) -> None:
     from softprompt.evaluation.virtual_tokens import describe_virtual_tokens
     from softprompt.training.base import chosen_by_auto, naming_parameter
 
-    quiet_libraries()
     settings = params.evaluate
     variants = Variants.load(base, adapter, params)
     splits = {split: Dataset.from_file(str(tokenized / f"{split}.arrow")) for split in SPLITS}

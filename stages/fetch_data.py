@@ -12,9 +12,9 @@ from softprompt.data.readers.splits import wanted_files
 from softprompt.data.rows import RAW_SCHEMA
 from softprompt.data.rows.parts import PART
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.libraries import quiet_libraries
 from softprompt.runtime.outputs import output_folder, write_json
 from softprompt.runtime.paths import RAW
-from softprompt.runtime.progress import quiet_libraries
 from softprompt.sources import fetched, local, of_source
 
 

@@ -2,9 +2,10 @@
 
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
+from softprompt.runtime.libraries import load_libraries
 from softprompt.runtime.outputs import output_folder, write_json
 from softprompt.runtime.paths import BASE_MODEL
-from softprompt.runtime.progress import quiet_libraries, steps
+from softprompt.runtime.progress import steps
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import check_checkpoint, copy_checkpoint, dequantise_gguf, select_model_files
 
@@ -12,7 +13,7 @@ from softprompt.sources.checkpoint import check_checkpoint, copy_checkpoint, deq
 def main(params: Params) -> None:
     """Write config.json, safetensors, tokenizer files and source.json to models/base/."""
     with fetched(params.model, "model", select_model_files) as found:
-        quiet_libraries()
+        load_libraries()
         with output_folder(BASE_MODEL) as folder, steps("fetch_model", total=4) as progress:
             if found.files[0].suffix == ".gguf":
                 dequantise_gguf(found.files[0], folder, progress)

@@ -4,9 +4,9 @@ from softprompt import distributed
 from softprompt.config import Params
 from softprompt.config.stage import run_stage
 from softprompt.distributed.launch import launched
+from softprompt.runtime.libraries import load_libraries
 from softprompt.runtime.outputs import output_folder, removed_on_failure, verified
 from softprompt.runtime.paths import ADAPTER, BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
-from softprompt.runtime.progress import quiet_libraries
 
 REMEDY = (
     "half of train.batch_size with twice train.gradient_accumulation_steps (the same training), a smaller "
@@ -18,6 +18,7 @@ def main(params: Params) -> None:
     """Write the prompt of the lowest validation loss to models/adapter/ (PEFT's format), curves to results/train/."""
     base, tokenized = verified(BASE_MODEL, "fetch_model"), verified(TOKENIZED, "tokenize")
     prepared = verified(PREPARED, "prepare")
+    load_libraries()
     from dataclasses import replace
 
     from datasets import Dataset
@@ -44,7 +45,6 @@ def main(params: Params) -> None:
     from softprompt.training.trackers import check_trackers, tracking
     from softprompt.training.training import tune
 
-    quiet_libraries()
     check_trackers(params.runtime.trackers)
     rows = {split: Dataset.from_file(str(tokenized / f"{split}.arrow")) for split in SPLITS}
     longest = max(int(row_lengths(part).max()) for part in rows.values())

@@ -14,6 +14,10 @@ import pytest
 
 from tests.toy import ROOT, STAGES, TOY, write_general, write_params, write_rows
 
+# PYTHONPATH of processes that tests start: in a clone, and in any other folder, with the code that is tested.
+WITHOUT_EXTRAS = str(ROOT / "tests/without_extras")
+OURS = f"{WITHOUT_EXTRAS}:{ROOT}"
+
 LOCAL = {
     "model.source": "models/local/toy",
     "data.source": "data/local/rows.json",
@@ -61,7 +65,7 @@ def environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     return {
         **inherited,
-        "PYTHONPATH": str(ROOT / "tests/without_extras"),
+        "PYTHONPATH": WITHOUT_EXTRAS,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MAKEFLAGS": "--no-print-directory --assume-old=.venv/installed",
     }

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import rows, search
 from benchmarks.gpu import table
 from benchmarks.speed import machine
-from tests.clones import environment
+from tests.clones import OURS, environment
 from tests.gguf_file import write_gguf
 from tests.toy import ROOT
 
@@ -22,7 +22,7 @@ def run(folder: Path, *arguments: str, **variables: Path | str) -> subprocess.Co
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
-        env={**environment(), "PYTHONPATH": str(ROOT), **{name: str(path) for name, path in variables.items()}},
+        env={**environment(), "PYTHONPATH": OURS, **{name: str(path) for name, path in variables.items()}},
         capture_output=True,
         text=True,
     )

@@ -18,10 +18,10 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softprompt.runtime.outputs import sha256_of
-from tests.clones import wait
+from tests.clones import OURS, wait
 from tests.conftest import Run
 from tests.gguf_file import write_gguf
-from tests.toy import ROOT, STAGES, make_model, toy_rows, write_params, write_rows
+from tests.toy import STAGES, make_model, toy_rows, write_params, write_rows
 
 OUTPUTS = {
     "models/base": {
@@ -225,7 +225,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(finished: Path, tmp_
         # What runs in the background inherits an ignored SIGINT.
         ["env", "--default-signal=INT", sys.executable, "-m", "stages.train"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": OURS},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from softprompt.cli.lock import check_lock
 from softprompt.config import Params
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.libraries import load_libraries
 from softprompt.runtime.outputs import MANIFEST, faults_in, verified
 from softprompt.runtime.paths import ADAPTER, BASE_MODEL
-from softprompt.runtime.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from softprompt.evaluation.variants import Variants
@@ -48,11 +48,11 @@ def load_variants(adapter: Path | None, params: Params) -> "Variants":
 
 def variants_of(base: Path, adapter: Path, params: Params) -> "Variants":
     """`Variants.load` of folders that were checked, without what libraries say and show as they load."""
+    load_libraries()
     from transformers.utils import logging
 
     from softprompt.evaluation.variants import Variants
 
-    quiet_libraries()
     logging.disable_progress_bar()
     return Variants.load(base, adapter, params)
 

@@ -12,7 +12,7 @@ if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":  # of several 
 
 from tqdm import tqdm
 
-__all__ = ["quiet_libraries", "steps", "tqdm"]
+__all__ = ["steps", "tqdm"]
 
 
 @contextmanager
@@ -42,13 +42,3 @@ def steps(description: str, total: int) -> Iterator[Callable[[str], None]]:
         finally:
             done.set()
             ticker.join()
-
-
-def quiet_libraries() -> None:
-    """Switch off transformers' warnings: advice that a user of the pipeline can't act on."""
-    import warnings
-
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

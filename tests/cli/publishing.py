@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from tests.cli.test_generate import QUESTION
-from tests.clones import environment
+from tests.clones import OURS, environment
 from tests.hub import Handler, Hub
-from tests.toy import ROOT
 
 TOKEN = "hf_secretsecretsecret"
 ASKED = ("generate", QUESTION, "--max-new-tokens", "12", "--adapter")
@@ -26,5 +25,5 @@ def published(hub: Hub, name: str, branch: str = "main") -> dict[str, bytes]:
 def command(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """A command in a process of its own, which decides for itself whether it may reach the hub."""
     line = [sys.executable, "-m", "softprompt.cli", *arguments]
-    settings = {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", **variables}
+    settings = {"PYTHONPATH": OURS, "HF_HUB_DISABLE_XET": "1", **variables}
     return subprocess.run(line, cwd=folder, env=environment() | settings, capture_output=True, text=True)

@@ -17,7 +17,7 @@ from softprompt.data.templates import Template
 from softprompt.evaluation.names import NAMES
 from softprompt.serving.answer_text import AnswerText
 from tests.cli.conftest import Command, change_origin, copy_of, new_adapter, plain_peft
-from tests.clones import environment
+from tests.clones import OURS, environment
 from tests.evaluation.plain import examples, hard_question
 
 QUESTION = "What is an apple?"
@@ -42,7 +42,7 @@ def expected(variant: str, *turns: str, adapter: Path = Path("models/adapter"), 
 
 
 def command(*arguments: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    paths = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    paths = {"PYTHONPATH": OURS}
     line = [sys.executable, "-m", "softprompt.cli", *arguments]
     return subprocess.run(line, cwd=folder, env=environment() | paths, input=stdin, capture_output=True, text=True)
 

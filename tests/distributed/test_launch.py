@@ -15,8 +15,8 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from tests.clones import environment, wait
-from tests.toy import ROOT, write_params
+from tests.clones import OURS, environment, wait
+from tests.toy import write_params
 
 TWO = "torchrun --nproc-per-node 2"
 # Several epochs, in which the last step has fewer rows than the others: fewer than there are processes in some.
@@ -32,7 +32,7 @@ def start(folder: Path, *command: str, **variables: str) -> subprocess.Popen[str
         # What runs in the background inherits an ignored SIGINT.
         ["env", "--default-signal=INT", *command],
         cwd=folder,
-        env={**environment(), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), **variables},
+        env={**environment(), "HF_HUB_OFFLINE": "1", "PYTHONPATH": OURS, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -16,6 +16,7 @@ from softprompt.config import load_params
 from softprompt.config.stage import run_stage
 from softprompt.report.filters import markdown_text, side, visible
 from stages.report import main
+from tests.clones import OURS
 from tests.report.project import NASTY, SOURCES, make_metrics, make_rows, write_json, write_rows
 from tests.toy import ROOT
 
@@ -85,7 +86,7 @@ def test_the_same_bytes_again_in_another_environment(results: Path) -> None:
     bytes_of = []
     for number, locale in enumerate(("C", "de_DE.UTF-8")):
         zone = ("UTC", "Asia/Tokyo")[number]
-        surroundings = {"PYTHONHASHSEED": str(number + 1), "TZ": zone, "LC_ALL": locale, "PYTHONPATH": str(ROOT)}
+        surroundings = {"PYTHONHASHSEED": str(number + 1), "TZ": zone, "LC_ALL": locale, "PYTHONPATH": OURS}
         subprocess.run([sys.executable, "-m", "stages.report"], env={**os.environ, **surroundings}, check=True)
         bytes_of.append((HTML.read_bytes(), MARKDOWN.read_bytes()))
     assert bytes_of[0] == bytes_of[1]
@@ -96,7 +97,7 @@ def test_torch_is_not_imported(results: Path) -> None:
     code = (
         "import sys; sys.argv = ['']; from stages.report import *; run_stage(main); assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": OURS}, check=True)
 
 
 def test_code_params_and_manifests_change_the_provenance(results: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import select_model_files
+from tests.clones import OURS
 from tests.hub import Hub, Repository, cut, shorter, status, wrong_bytes
-from tests.toy import ROOT, model_params
+from tests.toy import model_params
 
 TOKEN = "hf_secretsecretsecret"
 
@@ -194,7 +195,7 @@ def stage(project: Path, name: str, **environment: str) -> subprocess.CompletedP
     return subprocess.run(
         [sys.executable, "-m", f"stages.{name}"],
         cwd=project,
-        env={**plain, "PYTHONPATH": str(ROOT), **environment},
+        env={**plain, "PYTHONPATH": OURS, **environment},
         capture_output=True,
         text=True,
     )

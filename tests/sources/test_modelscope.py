@@ -18,6 +18,7 @@ from softprompt.data.readers import Rows, Wanted, select_data_files
 from softprompt.runtime.errors import InputError
 from softprompt.sources import fetched
 from softprompt.sources.checkpoint import select_model_files
+from tests.clones import OURS
 from tests.toy import ROOT, data_params, model_params, write_params
 
 TOKEN = "ms-secret-secret"
@@ -127,7 +128,7 @@ def test_a_home_that_cannot_be_written_to(hub: ModelScope, project: Path, monkey
     for variable in ("MODELSCOPE_CACHE", "MODELSCOPE_HOME", "XDG_CACHE_HOME", "DVC_ROOT"):
         monkeypatch.delenv(variable, raising=False)
     write_params(project, **{"model.source": "ms://owner/toy"})
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": "/proc", "HF_HUB_OFFLINE": "0"}
+    environment = {**os.environ, "PYTHONPATH": OURS, "HOME": "/proc", "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-m", "stages.fetch_model"]
     out = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr

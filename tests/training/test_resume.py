@@ -17,7 +17,7 @@ from softprompt.config.stage import run_stage
 from softprompt.provenance.origin import origin_of_a_run
 from softprompt.training import saving, training
 from softprompt.training.resume import FOLDER, key_of_the_run
-from tests.clones import wait
+from tests.clones import OURS, wait
 from tests.toy import ROOT, write_params
 
 # Several epochs of a few steps, the last step of each with fewer micro-batches; every third step is measured.
@@ -269,7 +269,7 @@ def test_sigkill_of_the_process(project) -> None:
     clean(project)
     curve = project / "results/train/plots/metrics/train/loss.tsv"
     command = [sys.executable, "-m", "stages.train"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": OURS}
     stage = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL)
 
     def begun() -> bool:

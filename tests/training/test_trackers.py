@@ -16,9 +16,9 @@ from softprompt.config.stage import run_stage
 from softprompt.runtime.errors import InputError
 from softprompt.training import training
 from softprompt.training.trackers import FOLDER, MAKERS, PACKAGES, check_trackers, settings_of
-from tests.clones import environment
+from tests.clones import OURS, environment
 from tests.test_environment import optional
-from tests.toy import ROOT, TOY, write_params
+from tests.toy import TOY, write_params
 from tests.training.tracked import (
     NAME,
     Curve,
@@ -46,7 +46,7 @@ def train(folder: Path, **variables: str) -> str:
     """Run the stage as DVC does; return all that it prints."""
     variables = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "HOME": str(folder), **variables}
     command = [sys.executable, "-m", "stages.train"]
-    environ = {**environment(), "PYTHONPATH": f"{ROOT}:{ROOT}/tests/without_extras", **variables}
+    environ = {**environment(), "PYTHONPATH": OURS, **variables}
     result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout + result.stderr

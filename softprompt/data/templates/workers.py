@@ -17,7 +17,7 @@ from softprompt.data.templates import Encoded, Template
 from softprompt.data.templates.rendering import RowError
 from softprompt.data.tokens import TOKENIZED_SCHEMA, check_embedded
 from softprompt.runtime.guard import die_with_parent
-from softprompt.runtime.progress import quiet_libraries
+from softprompt.runtime.libraries import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -74,7 +74,7 @@ def encoder(base: Path, arguments: dict[str, Any], max_length: int | None, worke
     """
     # A plain fork would inherit the locks of threads that libraries have started; a spawn imports them once a worker.
     context = get_context("forkserver")
-    context.set_forkserver_preload(["transformers", __name__])
+    context.set_forkserver_preload(["softprompt.data.templates.preload", __name__])
     given = json.dumps(arguments)  # text, since a cache takes no mapping
     with ProcessPoolExecutor(workers, context, die_with_parent) as pool:
 
