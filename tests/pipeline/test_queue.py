@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from tests.clones import call, stages_run
+from tests.clones import call, stages_run, wait
 from tests.toy import write_params
 
 GRID = "dvc exp run --queue --name grid -S 'train.num_virtual_tokens=2,3' -S 'seed=range(1,2)'"
@@ -23,9 +22,9 @@ def finished_grid(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory
     queued = call(folder, GRID)
     assert [name in queued for name in NAMES] == [True] * 2
     call(folder, "dvc queue start -j 2 > queue.log 2>&1; rm queue.log")  # a worker would hold the pipe
-    deadline = time.monotonic() + 300
-    while call(folder, "dvc queue status").count("Success") < 2 and time.monotonic() < deadline:
-        time.sleep(1)
+    # Git is asked, and often: each answer of DVC's takes a second from what it is asked about.
+    wait(lambda: len(call(folder, "git for-each-ref 'refs/exps/*/*/grid-*'").splitlines()) >= 2, seconds=300, every=0.5)
+    wait(lambda: call(folder, "dvc queue status").count("Success") == 2)
     return folder
 
 

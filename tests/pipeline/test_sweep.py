@@ -16,6 +16,7 @@ dvc exp run --queue --name small -S seed=1,7 evaluate
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_is_run_and_shown(clone: Path, browser: Browser) -> None:
     """Beside what others have: a task in the queue, and an experiment by the name that the sweep would take."""
     call(clone, "dvc exp run --temp --name small-1 -S train.max_steps=2 train")
