@@ -50,6 +50,7 @@ def qwen(hub: Hub, tmp_path: Path) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("qwen")
 def test_a_run_with_ones_own_model_and_data(tmp_path: Path) -> None:
     """The README's block: two overrides, and a third for a GPU. All else is as delivered."""

@@ -1,7 +1,18 @@
-"""transformers, and the libraries that it imports: loaded without delay, and quiet about what nobody can act on."""
+"""Other people's libraries: imported without delay, and with no more to say than a reader of a log can use."""
 
 import gc
+import importlib
+import os
+import sys
 import warnings
+
+if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":  # of several processes the first shows its own
+    # Every library's bars. tqdm reads this once, when it is first imported: import it from here.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+from tqdm import tqdm
+
+__all__ = ["load_libraries", "quiet_libraries", "tqdm"]
 
 
 def load_libraries() -> None:
@@ -10,12 +21,11 @@ def load_libraries() -> None:
     These are half a million objects that stay, and Python's garbage collector would look through all of them time and
     again: 2 of the 7 seconds that a training takes to start. So it waits here, and leaves them alone for good.
     """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        import transformers.modeling_utils  # noqa: F401, for what it imports
-    finally:
-        if enabled:
+    if "transformers.modeling_utils" not in sys.modules:  # or a model that nobody uses any more would stay, too
+        gc.disable()
+        try:
+            importlib.import_module("transformers.modeling_utils")
+        finally:
             gc.freeze()
             gc.enable()
     quiet_libraries()

@@ -1,16 +1,10 @@
 """Progress bars: on a terminal only, so that logs stay readable."""
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":  # of several processes the first shows its own
-    # Every library's bars too. tqdm reads this once, when it is first imported: import it from here.
-    os.environ.setdefault("TQDM_DISABLE", "1")
-
-from tqdm import tqdm
+from softprompt.runtime.libraries import tqdm
 
 __all__ = ["steps", "tqdm"]
 

@@ -1,6 +1,8 @@
 """Tokenizing in worker processes: rows in, Arrow batches out, in order, the same bytes from any number of workers."""
 
 import json
+import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -74,9 +76,9 @@ def encoder(base: Path, arguments: dict[str, Any], max_length: int | None, worke
     """
     # A plain fork would inherit the locks of threads that libraries have started; a spawn imports them once a worker.
     context = get_context("forkserver")
-    context.set_forkserver_preload(["softprompt.data.templates.preload", __name__])
+    context.set_forkserver_preload([__name__])
     given = json.dumps(arguments)  # text, since a cache takes no mapping
-    with ProcessPoolExecutor(workers, context, die_with_parent) as pool:
+    with ProcessPoolExecutor(workers, context, _start) as pool:
 
         def encode(batches: Iterable[list[dict]]) -> Iterator[EncodedBatch]:
             # `pool.map` would take all batches at once; with these the workers never wait, and no more are in memory.
@@ -90,6 +92,15 @@ def encoder(base: Path, arguments: dict[str, Any], max_length: int | None, worke
 
         # By a worker: this process never has to import what makes a tokenizer.
         yield pool.submit(template_settings, base, given).result(), encode
+
+
+def _start() -> None:
+    """What a worker does first."""
+    die_with_parent()
+    # Tokenizers and configurations need no torch, and transformers leaves out what Python can't find: it is there in a
+    # third of the time.
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that models need it
 
 
 def template_settings(base: Path, arguments: str) -> dict[str, Any]:
