@@ -9,7 +9,6 @@ from softprompt.config.stage import run_stage
 from softprompt.config.tokenize import Tokenize
 from softprompt.data.templates.workers import NO_ROOM, encoder
 from softprompt.data.templates.writing import write_split
-from softprompt.data.tokens import context_of
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.outputs import output_folder, verified, write_json
 from softprompt.runtime.paths import BASE_MODEL, PREPARED, RESULTS, SPLITS, TOKENIZED
@@ -25,9 +24,9 @@ def main(params: Params) -> None:
 
     base, prepared = verified(BASE_MODEL, "fetch_model"), verified(PREPARED, "prepare")
     arguments, workers = _arguments(params.tokenize), params.runtime.workers
-    max_length = params.tokenize.max_length or _context(base)
     report: dict[str, dict] = {}
-    with encoder(base, arguments, max_length, workers) as (settings, encode), output_folder(TOKENIZED) as folder:
+    encoding = encoder(base, arguments, params.tokenize.max_length, workers)
+    with encoding as (settings, max_length, encode), output_folder(TOKENIZED) as folder:
         for split in SPLITS:
             with pq.ParquetFile(prepared / f"{split}.parquet") as file:
                 batches = encode(batch.to_pylist() for batch in file.iter_batches(BATCH))
@@ -63,12 +62,6 @@ def _arguments(params: Tokenize) -> dict[str, Any]:
                 "repository's root)"
             ) from None
     return settings
-
-
-def _context(base: Path) -> int | None:
-    from transformers import AutoConfig
-
-    return context_of(AutoConfig.from_pretrained(base))
 
 
 def _all_dropped(name: str, counts: dict, max_length: int | None) -> str:

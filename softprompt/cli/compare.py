@@ -17,6 +17,7 @@ from softprompt.cli.lock import WORKSPACE, adapter_of, check_lock
 from softprompt.cli.table import BASE, compared
 from softprompt.config import Params, load_params
 from softprompt.runtime.errors import InputError
+from softprompt.runtime.libraries import load_libraries
 from softprompt.runtime.outputs import verified
 from softprompt.runtime.paths import ADAPTER, BASE_MODEL, TOKENIZED
 
@@ -74,6 +75,7 @@ def _adapters(names: dict[str, None], here: Path) -> Iterator[dict[str, Path]]:
 
 
 def _check_origin(name: str, folder: Path) -> None:
+    load_libraries()
     from transformers import AutoTokenizer
 
     from softprompt.evaluation.variants import template_of

@@ -27,6 +27,7 @@ from softprompt import distributed
 from softprompt.config import Params
 from softprompt.runtime.errors import InputError
 from softprompt.runtime.guard import die_with_parent, in_words, on_interrupt
+from softprompt.runtime.libraries import load_libraries
 from softprompt.runtime.outputs import write_json
 
 ALONE = "python"
@@ -198,6 +199,7 @@ def _joined(params: Params) -> Iterator[None]:
             "and its output layer each by itself, which its wrappers don't allow; allowed: launchers without it, and "
             "model.device_map: auto for a model that is larger than one device"
         )
+    load_libraries()
     import torch
     from accelerate import PartialState
 

@@ -7,7 +7,7 @@ import sys
 import warnings
 
 if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":  # of several processes the first shows its own
-    # Every library's bars. tqdm reads this once, when it is first imported: import it from here.
+    # Every library's bars. tqdm reads this once, when it is first imported: that is here, for the project's own.
     os.environ.setdefault("TQDM_DISABLE", "1")
 
 from tqdm import tqdm
@@ -22,12 +22,14 @@ def load_libraries() -> None:
     again: 2 of the 7 seconds that a training takes to start. So it waits here, and leaves them alone for good.
     """
     if "transformers.modeling_utils" not in sys.modules:  # or a model that nobody uses any more would stay, too
+        collects = gc.isenabled()
         gc.disable()
         try:
             importlib.import_module("transformers.modeling_utils")
-        finally:
             gc.freeze()
-            gc.enable()
+        finally:
+            if collects:
+                gc.enable()
     quiet_libraries()
 
 

@@ -23,8 +23,8 @@ def finished_grid(finished_clone: Path, tmp_path_factory: pytest.TempPathFactory
     assert [name in queued for name in NAMES] == [True] * 2
     call(folder, "dvc queue start -j 2 > queue.log 2>&1; rm queue.log")  # a worker would hold the pipe
     # Git is asked, and often: each answer of DVC's takes a second from what it is asked about.
-    wait(lambda: len(call(folder, "git for-each-ref 'refs/exps/*/*/grid-*'").splitlines()) >= 2, seconds=300, every=0.5)
-    wait(lambda: call(folder, "dvc queue status").count("Success") == 2)
+    wait(lambda: len(call(folder, "git for-each-ref 'refs/exps/*/*/grid-*'").splitlines()) == 2, seconds=300, every=0.5)
+    wait(lambda: call(folder, "dvc queue status").count("Success") == 2, seconds=300)
     return folder
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from softprompt.data.templates import Encoded, Template
 from softprompt.data.templates.rendering import RowError
-from softprompt.data.tokens import TOKENIZED_SCHEMA, check_embedded
+from softprompt.data.tokens import TOKENIZED_SCHEMA, check_embedded, context_of
 from softprompt.runtime.guard import die_with_parent
 from softprompt.runtime.libraries import quiet_libraries
 
@@ -63,49 +63,54 @@ class EncodedBatch:
 
 @contextmanager
 def encoder(base: Path, arguments: dict[str, Any], max_length: int | None, workers: int) -> Iterator:
-    """Yield `Template.settings` and a function from row lists to their `EncodedBatch`, both iterables, in order.
+    """Yield `Template.settings`, the most tokens of a row, and a function from row lists to their `EncodedBatch`.
+
+    That function takes and gives iterables, in order.
 
     Args:
         base: the model's folder.
         arguments: those of `Template`, but for the tokenizer.
-        max_length: tokens of a row.
+        max_length: tokens of a row; None: as many as the model takes.
         workers: processes.
 
     Raises:
         InputError: if the template can't be used with the model, whatever the rows.
     """
-    # A plain fork would inherit the locks of threads that libraries have started; a spawn imports them once a worker.
+    # A plain fork would inherit the locks of threads that libraries have started, a spawn would import this file anew.
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     given = json.dumps(arguments)  # text, since a cache takes no mapping
     with ProcessPoolExecutor(workers, context, _start) as pool:
+        # By a worker: this process never has to import what makes a tokenizer.
+        settings, most = pool.submit(described, base, given).result()
+        longest = max_length or most
 
         def encode(batches: Iterable[list[dict]]) -> Iterator[EncodedBatch]:
             # `pool.map` would take all batches at once; with these the workers never wait, and no more are in memory.
             ahead = deque[Future[EncodedBatch]]()
             for rows in batches:
-                ahead.append(pool.submit(encode_batch, base, given, max_length, rows))
+                ahead.append(pool.submit(encode_batch, base, given, longest, rows))
                 if len(ahead) > 2 * workers:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-        # By a worker: this process never has to import what makes a tokenizer.
-        yield pool.submit(template_settings, base, given).result(), encode
+        yield settings, longest, encode
 
 
 def _start() -> None:
     """What a worker does first."""
     die_with_parent()
-    # Tokenizers and configurations need no torch, and transformers leaves out what Python can't find: it is there in a
-    # third of the time.
+    # Tokenizers and configurations need no torch. Where Python can't find it, transformers does without, and is there
+    # in a third of the time.
     sys.modules["torch"] = None  # type: ignore[assignment]
-    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # that models need it
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # it would say that models need torch
 
 
-def template_settings(base: Path, arguments: str) -> dict[str, Any]:
-    """`Template.settings` of its arguments as JSON."""
-    return _template(base, arguments)[0].settings
+def described(base: Path, arguments: str) -> tuple[dict[str, Any], int | None]:
+    """`Template.settings` of its arguments as JSON, and the tokens that the model takes at most (None: any number)."""
+    template, config = _template(base, arguments)
+    return template.settings, context_of(config)
 
 
 def encode_batch(base: Path, arguments: str, max_length: int | None, rows: list[dict]) -> EncodedBatch:
